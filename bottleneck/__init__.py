@@ -1,0 +1,52 @@
+"""Pretrained-network features computed once, a linear head in seconds, and a planner that knows when to fine-tune.
+
+Distribution ``bottleneck-features``. Every ``import pandas`` imports this package, because pandas looks for
+PyData's Bottleneck under the same name: the version below stays under the one that pandas asks for, so that
+pandas ignores us, and nothing heavy is imported before a public name is used (PEP 562).
+"""
+
+__version__ = "0.1.0"
+
+import sys as _sys
+import warnings as _warnings
+
+# pandas warns once that this "Bottleneck" is too old for it, which is the intended outcome.
+_warnings.filterwarnings("ignore", message=r"Pandas requires version .* of 'bottleneck'", category=UserWarning)
+
+_PUBLIC = {
+    "TransferClassifier": "estimators",
+    "FeatureExtractor": "estimators",
+    "FineTuneSettings": "finetune",
+    "LogisticHead": "heads",
+    "SVMHead": "heads",
+    "plan_transfer": "planner",
+    "Plan": "planner",
+    "FeatureCache": "cache",
+    "cache_features": "features",
+    "load_backbone": "backbones",
+    "Backbone": "backbones",
+    "Preprocess": "backbones",
+    "save": "persistence",
+    "load": "persistence",
+    "write_report": "report",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        setattr(_sys.modules[__name__], name, value)
+        return value
+    raise AttributeError(
+        f"module 'bottleneck' has no attribute {name!r}. This is bottleneck-features (transfer learning on images); "
+        "if you meant PyData's Bottleneck (fast NumPy functions), install it in an environment of its own: "
+        "both use this import name."
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""Progress through one callback, and the only door to rich's progress bars."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+SHOW_AFTER = 2.0
+"""Seconds after which a running stage gets a bar; shorter ones stay silent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a stage is: ``done`` of ``total`` (in ``unit``), with a short ``note`` for people."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str = "images"
+    note: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def silent(event: Progress) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def progress_bars(*, enabled: bool = True) -> Iterator[ProgressCallback]:
+    """Yield a callback that draws bars with rate and time left on the standard error stream."""
+    if not enabled:
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+    started: dict[str, float] = {}
+    tasks = {}
+
+    def show(event: Progress) -> None:
+        if event.stage not in started:
+            started[event.stage] = monotonic()
+            tasks[event.stage] = bars.add_task(event.stage, total=event.total, rate="", note="", visible=False)
+        elapsed = monotonic() - started[event.stage]
+        rate = f"{event.done / elapsed:.0f} {event.unit}/s" if event.done and elapsed > 0 else ""
+        bars.update(
+            tasks[event.stage],
+            completed=event.done,
+            total=event.total,
+            rate=rate,
+            note=event.note,
+            visible=elapsed > SHOW_AFTER,
+        )
+
+    with bars:
+        yield show

@@ -1,0 +1,57 @@
+"""The only door to torchvision, which also opens beside a CPU-only torch.
+
+The registry's torchvision wheel is built for CUDA. Beside a CPU-only torch its C++ operators do not load, and
+``import torchvision`` then fails because it registers shape functions for ``torchvision::nms`` and
+``torchvision::qnms``, which have no schema. Declaring the two schemas is enough: models, weights metadata and
+``transforms.v2`` need no operator. ``torchvision.io`` and detection operators stay out of reach.
+"""
+
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch.library import Library
+
+MISSING_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+# The declarations live as long as this object does.
+_declared: "list[Library]" = []
+
+
+@cache
+def torchvision() -> ModuleType:
+    """Import torchvision, declaring its missing operator schemas first when its extension cannot load."""
+    try:
+        import torchvision
+    except RuntimeError as exc:
+        if "torchvision::" not in str(exc):
+            raise
+        _forget_half_imported()
+        _declare_missing_schemas()
+        import torchvision
+    return torchvision
+
+
+def has_operators() -> bool:
+    """Say whether torchvision's C++ operators loaded (decoding, nms)."""
+    return bool(torchvision().extension._has_ops())
+
+
+def _forget_half_imported() -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
+        del sys.modules[name]
+
+
+def _declare_missing_schemas() -> None:
+    library = torch.library.Library("torchvision", "DEF")
+    for schema in MISSING_SCHEMAS:
+        library.define(schema)
+    _declared.append(library)
