@@ -1,0 +1,184 @@
+"""Every strategy open to a request, with its settings, its cost, and why it does not fit if it does not."""
+
+from math import ceil
+
+from bottleneck.planner.costs import (
+    BATCH_SIZE,
+    Cost,
+    affordable_steps,
+    memory_limit,
+    n_folds,
+    probe_cost,
+    recipe_steps,
+    scratch_steps,
+    shortest_steps,
+    training_cost,
+)
+from bottleneck.planner.gain import finetuned_accuracy, probe_accuracy
+from bottleneck.planner.records import (
+    Alternative,
+    Estimate,
+    FineTune,
+    Layers,
+    LinearProbe,
+    ProbeEvidence,
+    Profile,
+    Regime,
+    Request,
+    Scratch,
+)
+from bottleneck.planner.wording import duration, size
+
+ACCEPT_Z = {"balanced": 0.5, "safe": 1.64}
+"""With s the standard error of the paired difference, a test at z = 0.5 loses up to 0.31 s of accuracy and does at most
+0.08 s of harm; z = 1.64 loses up to 0.84 s."""
+RECIPES: dict[Regime, tuple[float, float]] = {"near": (0.01, 2.6), "far": (0.05, 1.3)}
+"""Head rate at batch 32 and factor between layer groups (2.6: Howard & Ruder 2018). A cold recipe lost 33 points
+on one far task: far images need hot rates, and early layers that move."""
+FAR_DELTA = 0.02
+"""Assumption: earlier stages that add less than two points do not make a domain far, however certain they are."""
+SCRATCH_LR = 0.025
+"""0.1 at batch 128 (He et al. 2016, CIFAR-10), scaled linearly to batch 32 (Goyal et al. 2017)."""
+SCRATCH_FROM = 20_000
+"""Design choice: with 1,000 images fine-tuning beats training from scratch on 18 of 19 VTAB tasks;
+scratch is worth measuring from about 20,000 images on, or with tiny networks."""
+TINY_NETWORK = 1_000_000
+"""Assumption: parameters of a network that counts as tiny; the ResNet-20 of the pilot has 270,000."""
+
+
+def list_alternatives(request: Request) -> tuple[Alternative, ...]:
+    """Return every strategy that could answer the request, the cheapest first."""
+    profile, asked = request.profile, request.strategy
+    found = [_price_probe(request, "penultimate")]
+    if has_stages(profile) or asked == "all_stages_probe":
+        found.append(_price_probe(request, "all_stages"))
+    if profile.pretrained or asked == "finetune":
+        found.append(_price_finetune(request))
+    if scratch_makes_sense(profile) or asked == "scratch":
+        found.append(_price_scratch(request))
+    return tuple(found)
+
+
+def has_stages(profile: Profile) -> bool:
+    """Return whether the backbone has stages below the penultimate layer."""
+    return profile.n_features_all_stages > profile.n_features
+
+
+def scratch_makes_sense(profile: Profile) -> bool:
+    """Return whether training from random weights is worth considering.
+
+    Not with pretrained weights: fine-tuning reaches about max(probe, scratch) + 1.4 points at the same cost (over the
+    table in gain.py).
+    """
+    enough = profile.n_samples >= SCRATCH_FROM or profile.n_parameters <= TINY_NETWORK
+    return not profile.pretrained and enough
+
+
+def regime_of(evidence: ProbeEvidence | None) -> Regime:
+    """Return whether the images look near to the pretraining ones or far: near, the colder recipe, when in doubt."""
+    if evidence is None or evidence.delta_multi is None:
+        return "near"
+    return "far" if evidence.delta_multi > max(FAR_DELTA, evidence.standard_error) else "near"
+
+
+def better_probe(evidence: ProbeEvidence) -> tuple[Layers, float]:
+    """Return layers and accuracy of the better probe: all stages must be better by more than the standard error."""
+    rival = evidence.all_stages_accuracy
+    if rival is not None and rival - evidence.accuracy > evidence.standard_error:
+        return "all_stages", rival
+    return "penultimate", evidence.accuracy
+
+
+def needed_seconds(alternative: Alternative) -> float:
+    """Return the time that must be allowed for a strategy.
+
+    A probe is refused only when it is expected not to fit, because nothing cheaper could replace it. Training is an
+    extra on top of a probe that is in hand: it must fit even at the slow end of its estimate.
+    """
+    probe = isinstance(alternative.strategy, LinearProbe)
+    return alternative.seconds.value if probe else alternative.seconds.high
+
+
+def _price_probe(request: Request, layers: Layers) -> Alternative:
+    """Price a probe. After the evidence it is paid for and in hand, whatever it cost."""
+    cost = probe_cost(request, layers)
+    return Alternative(
+        strategy=LinearProbe(layers=layers),
+        accuracy=probe_accuracy(request.evidence, layers) if request.evidence else None,
+        seconds=cost.seconds,
+        memory_bytes=cost.memory_bytes,
+        disk_bytes=cost.disk_bytes,
+        why_not="" if request.evidence else _shortfall(request, cost, cost.seconds.value),
+    )
+
+
+def _price_finetune(request: Request) -> Alternative:
+    """Price fine-tuning with as many steps as the recipe takes and the time allows."""
+    profile, evidence = request.profile, request.evidence
+    regime = regime_of(evidence)
+    lr, lr_decay = RECIPES[regime]
+    strategy = FineTune(
+        lr=lr,
+        lr_decay=lr_decay,
+        regime=regime,
+        steps=_steps_within(request, recipe_steps(profile.n_samples)),
+        batch_size=BATCH_SIZE,
+        folds=n_folds(profile.n_samples),
+        accept_z=ACCEPT_Z[request.budget.risk],
+    )
+    accuracy = finetuned_accuracy(evidence) if evidence and profile.pretrained else None
+    return _priced(request, strategy, accuracy)
+
+
+def _price_scratch(request: Request) -> Alternative:
+    """Price training from random weights, of whose accuracy a probe says nothing."""
+    profile = request.profile
+    strategy = Scratch(
+        lr=SCRATCH_LR,
+        steps=_steps_within(request, scratch_steps(profile.n_samples)),
+        batch_size=BATCH_SIZE,
+        folds=n_folds(profile.n_samples),
+        accept_z=ACCEPT_Z[request.budget.risk],
+    )
+    return _priced(request, strategy, None)
+
+
+def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate | None) -> Alternative:
+    """Price a training strategy."""
+    cost = training_cost(request, strategy.steps)
+    return Alternative(
+        strategy=strategy,
+        accuracy=accuracy,
+        seconds=cost.seconds,
+        memory_bytes=cost.memory_bytes,
+        disk_bytes=cost.disk_bytes,
+        why_not=_shortfall(request, cost, cost.seconds.high),
+    )
+
+
+def _steps_within(request: Request, full: int) -> int:
+    """Return as many of ``full`` steps as the time allows."""
+    return affordable_steps(full, request.budget.seconds, lambda steps: training_cost(request, steps).seconds.high)
+
+
+def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
+    """Return the time that the shortest useful run of a strategy must be allowed."""
+    recipe = recipe_steps if isinstance(strategy, FineTune) else scratch_steps
+    return training_cost(request, shortest_steps(recipe(request.profile.n_samples))).seconds.high
+
+
+def _shortfall(request: Request, cost: Cost, seconds: float) -> str:
+    """Say what the budget lacks and how much would do, or nothing if the cost fits."""
+    budget = request.budget
+    lacking = []
+    if budget.seconds is not None and seconds > budget.seconds:
+        lacking.append(
+            f"it needs {duration(seconds)} and time_budget allows {duration(budget.seconds)} "
+            f"(time_budget={ceil(seconds)} would do)"
+        )
+    memory = memory_limit(request)
+    if cost.memory_bytes > memory:
+        lacking.append(f"it needs {size(cost.memory_bytes)} of memory and {size(memory)} may be used")
+    if budget.disk_bytes is not None and cost.disk_bytes > budget.disk_bytes:
+        lacking.append(f"it needs {size(cost.disk_bytes)} of disk and {size(budget.disk_bytes)} may be used")
+    return "; ".join(lacking)

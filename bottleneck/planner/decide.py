@@ -1,0 +1,234 @@
+"""Choose a strategy from what is measured, and stop at the probe unless more is worth its cost."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from bottleneck.errors import BudgetError, did_you_mean, wrong_parameter
+from bottleneck.planner.alternatives import (
+    SCRATCH_FROM,
+    TINY_NETWORK,
+    better_probe,
+    has_stages,
+    list_alternatives,
+    scratch_makes_sense,
+)
+from bottleneck.planner.gain import predict_gain
+from bottleneck.planner.plan import Plan
+from bottleneck.planner.reasons import (
+    evidence_reasons,
+    rule_of_thumb,
+    training_reasons,
+    unfit_reason,
+    waiting_reasons,
+    what_would_change,
+)
+from bottleneck.planner.records import (
+    Alternative,
+    Budget,
+    FineTune,
+    LinearProbe,
+    ProbeEvidence,
+    Profile,
+    Reason,
+    Request,
+    Scratch,
+    Strategy,
+    StrategyName,
+)
+from bottleneck.planner.wording import name_of, percent, points
+
+STOP_HEADROOM_SE = 2.0
+"""Design choice: what is left to gain must be more than two standard errors of the probe's accuracy."""
+WORTHWHILE_GAIN = 0.01
+"""One point: the gain for which the pilot measured delta_multi's AUROC of 0.85."""
+CHANCE_NEEDED = 0.5
+"""Choice: fine-tune when a worthwhile gain is likelier than not. A failed attempt costs time, never accuracy."""
+STAGES_WIN_BELOW = 400
+"""Geometric middle of two sizes of the pilot (see gain.py): on far tasks the all-stages probe beat hot fine-tuning at
+n = 200 (3 of 3) and lost at n = 800 (4 of 5)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The strategy so far, whether it waits for the probes, and why."""
+
+    strategy: Strategy
+    needs_probe: bool
+    reasons: tuple[Reason, ...]
+
+
+def plan_transfer(
+    profile: Profile,
+    budget: Budget,
+    *,
+    evidence: ProbeEvidence | None = None,
+    strategy: StrategyName = "auto",
+    seed: int = 0,
+) -> Plan:
+    """Decide how to make the best classifier of these images within the budget.
+
+    Call it once with the profile: the plan says what fits, what everything would cost, and whether the decision waits
+    for the probes (``plan.needs_probe``). If so, fit them and call it again with the same profile and budget and
+    their evidence. The function reads nothing but its arguments: the same arguments give the same plan.
+
+    Parameters
+    ----------
+    profile : Profile
+        Measured facts, taken before the feature pass.
+    budget : Budget
+        Time, memory and disk allowed to the whole run, and how cautious to be.
+    evidence : ProbeEvidence, optional
+        What the probes showed.
+    strategy : {"auto", "probe", "all_stages_probe", "finetune", "scratch"}
+        A strategy to be obeyed instead of chosen. One that turns out not to fit after the probes gives way to the
+        better probe, because that is in hand.
+    seed : int
+        Kept in the plan for whoever carries it out; the decision is not random.
+
+    Returns
+    -------
+    Plan
+        The strategy with its reasons, and every alternative with its predicted accuracy and cost.
+
+    Raises
+    ------
+    InvalidInputError
+        The strategy is unknown, or the evidence is of stages that the backbone does not have.
+    BudgetError
+        Before the probes: the strategy asked for, or with "auto" even the penultimate probe, does not fit the budget.
+    """
+    names = get_args(StrategyName)
+    if strategy not in names:
+        allowed = "one of " + ", ".join(map(repr, names))
+        raise wrong_parameter("plan_transfer", "strategy", allowed, strategy, did_you_mean(str(strategy), names))
+    if evidence is not None and evidence.all_stages_accuracy is not None and not has_stages(profile):
+        allowed = "None for a backbone without further stages (n_features_all_stages == n_features)"
+        raise wrong_parameter("ProbeEvidence", "all_stages_accuracy", allowed, evidence.all_stages_accuracy)
+    request = Request(profile=profile, budget=budget, evidence=evidence, strategy=strategy, seed=seed)
+    alternatives = list_alternatives(request)
+    decision = _decide(request, alternatives)
+    return Plan(
+        request=request,
+        strategy=decision.strategy,
+        needs_probe=decision.needs_probe,
+        reasons=decision.reasons,
+        alternatives=alternatives,
+        rule_of_thumb=rule_of_thumb(request),
+        what_would_change=what_would_change(request, alternatives, decision.strategy),
+    )
+
+
+def _decide(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
+    """Follow the user, or else the evidence if there is any."""
+    if request.strategy != "auto":
+        return _obey(request, alternatives)
+    if request.evidence is None:
+        return _before_the_probes(request, alternatives)
+    return _after_the_probes(request, request.evidence, alternatives)
+
+
+def _obey(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
+    """Take the strategy asked for, or say what it lacks; after the probes, fall back on the better one."""
+    asked = next(found for found in alternatives if name_of(found.strategy) == request.strategy)
+    reasons = (
+        Reason(rule="forced", sentence=f"strategy={request.strategy!r} was asked for."),
+        *evidence_reasons(request),
+    )
+    if asked.feasible:
+        # The learning rates of fine-tuning follow from what the earlier stages add, which the probes measure.
+        waits = isinstance(asked.strategy, FineTune) and request.evidence is None and has_stages(request.profile)
+        reasons += training_reasons(request, asked)
+        return Decision(strategy=asked.strategy, needs_probe=waits, reasons=reasons)
+    if request.evidence is None:
+        raise BudgetError(f"strategy={request.strategy!r} does not fit the budget: {asked.why_not}.")
+    return _keep_probe(request.evidence, (*reasons, unfit_reason(asked)))
+
+
+def _before_the_probes(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
+    """Start with the cheapest strategy, and wait for its evidence if another one fits too."""
+    cheapest, *others = alternatives
+    if not cheapest.feasible:
+        raise BudgetError(
+            f"No strategy fits the budget. The cheapest is a linear probe on the penultimate layer: {cheapest.why_not}."
+        )
+    return Decision(
+        strategy=cheapest.strategy,
+        needs_probe=any(other.feasible for other in others),
+        reasons=waiting_reasons(request, alternatives),
+    )
+
+
+def _after_the_probes(request: Request, evidence: ProbeEvidence, alternatives: tuple[Alternative, ...]) -> Decision:
+    """Choose between the better probe and the training strategy, which comes last."""
+    training = alternatives[-1]
+    worthwhile, verdict = _judge(request.profile, evidence, training)
+    reasons = (*evidence_reasons(request), verdict)
+    if worthwhile:
+        reasons += training_reasons(request, training)
+        return Decision(strategy=training.strategy, needs_probe=False, reasons=reasons)
+    return _keep_probe(evidence, reasons)
+
+
+def _keep_probe(evidence: ProbeEvidence, reasons: tuple[Reason, ...]) -> Decision:
+    """Stay with the better probe, which is in hand."""
+    layers, _ = better_probe(evidence)
+    return Decision(strategy=LinearProbe(layers=layers), needs_probe=False, reasons=reasons)
+
+
+def _judge(profile: Profile, evidence: ProbeEvidence, training: Alternative) -> tuple[bool, Reason]:
+    """Say whether training is worth trying, by the first rule that settles it."""
+    layers, accuracy = better_probe(evidence)
+    headroom = 1 - accuracy
+    if headroom <= STOP_HEADROOM_SE * evidence.standard_error:
+        return False, _headroom_reason(headroom, evidence)
+    if isinstance(training.strategy, LinearProbe):
+        return False, _untrained_reason(profile)
+    if not training.feasible:
+        return False, unfit_reason(training)
+    if isinstance(training.strategy, Scratch):
+        return True, _untrained_reason(profile)
+    if layers == "all_stages" and profile.n_samples < STAGES_WIN_BELOW:
+        return False, _few_images_reason(profile)
+    return _judge_gain(evidence, lead=accuracy - evidence.accuracy)
+
+
+def _judge_gain(evidence: ProbeEvidence, *, lead: float) -> tuple[bool, Reason]:
+    """Say whether fine-tuning is likely enough to gain a point over a probe that leads the penultimate one."""
+    gain = predict_gain(evidence)
+    chance = gain.chance_above(lead + WORTHWHILE_GAIN)
+    low, high = gain.interval
+    sentence = (
+        f"Fine-tuning is predicted to change that by {points(gain.mean - lead)} (90 % interval {points(low - lead)} to "
+        f"{points(high - lead)}); the chance of more than {points(WORTHWHILE_GAIN)} is {percent(chance)}, needed is "
+        f"{percent(CHANCE_NEEDED)}. This is a prior from published results, not fitted on this library's own runs."
+    )
+    return chance >= CHANCE_NEEDED, Reason(rule="predicted_gain", sentence=sentence)
+
+
+def _headroom_reason(headroom: float, evidence: ProbeEvidence) -> Reason:
+    """Say that too little is left to gain."""
+    sentence = (
+        f"The headroom of {percent(headroom)} is within {STOP_HEADROOM_SE:g} standard errors of "
+        f"{percent(evidence.standard_error)}: a gain could not be told from chance."
+    )
+    return Reason(rule="headroom", sentence=sentence)
+
+
+def _few_images_reason(profile: Profile) -> Reason:
+    """Say that far images are too few to fine-tune on."""
+    sentence = (
+        f"With {profile.n_samples:,} images, under {STAGES_WIN_BELOW}, and early stages that matter, "
+        "the all-stages probe has been the better choice."
+    )
+    return Reason(rule="few_images", sentence=sentence)
+
+
+def _untrained_reason(profile: Profile) -> Reason:
+    """Say whether a backbone without pretrained weights is trained."""
+    tried = scratch_makes_sense(profile)
+    sentence = (
+        f"There are no pretrained weights. Training from scratch is {'tried' if tried else 'not tried'} with "
+        f"{profile.n_samples:,} images and {profile.n_parameters:,} parameters: it takes {SCRATCH_FROM:,} images, "
+        f"or at most {TINY_NETWORK:,} parameters; what it would reach is unknown."
+    )
+    return Reason(rule="no_pretrained_weights", sentence=sentence)

@@ -1,0 +1,101 @@
+"""A plan for people: a table and its reasons, as plain text for terminals and as HTML for notebooks."""
+
+import textwrap
+from html import escape
+from typing import TYPE_CHECKING
+
+from bottleneck.planner.records import Alternative
+from bottleneck.planner.wording import duration, label, percent, size
+
+if TYPE_CHECKING:
+    from bottleneck.planner.plan import Plan
+
+WIDTH = 98
+HEADER = ("", "strategy", "accuracy", "time", "at most", "memory", "disk", "fits")
+
+
+def as_text(plan: "Plan") -> str:
+    """Return a plan as aligned plain text, under 100 columns wide."""
+    parts = [_wrap(_headline(plan)), _wrap(_facts(plan)), "", *_aligned(_rows(plan))]
+    for title, sentences in _sections(plan):
+        parts += ["", title, *(_wrap(sentence, bullet="  - ") for sentence in sentences)]
+    return "\n".join(parts)
+
+
+def as_html(plan: "Plan") -> str:
+    """Return a plan as a small HTML table and lists, all text escaped."""
+    header, *rows = (
+        "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in zip(["th"] + ["td"] * len(plan.alternatives), _rows(plan), strict=True)
+    )
+    lists = "".join(
+        f"<p>{escape(title)}</p><ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+        for title, sentences in _sections(plan)
+    )
+    return (
+        f"<div><p><b>{escape(_headline(plan))}</b><br>{escape(_facts(plan))}</p>"
+        f"<table><thead>{header}</thead><tbody>{''.join(rows)}</tbody></table>{lists}</div>"
+    )
+
+
+def _headline(plan: "Plan") -> str:
+    """Return the decision so far."""
+    so_far = " (so far: the probes decide)" if plan.needs_probe else ""
+    return f"Plan: {label(plan.strategy)}{so_far}"
+
+
+def _facts(plan: "Plan") -> str:
+    """Return what the plan was made for."""
+    profile, budget = plan.request.profile, plan.request.budget
+    classes = f"{profile.n_classes:,} classes of {profile.smallest_class:,} to {profile.largest_class:,}"
+    network = f"{profile.n_parameters:,} parameters at {profile.image_side} px on {profile.device}"
+    time = "no time limit" if budget.seconds is None else f"{duration(budget.seconds)} allowed"
+    return f"{profile.n_samples:,} images in {classes}; {network}; {time}, risk {budget.risk}"
+
+
+def _sections(plan: "Plan") -> list[tuple[str, list[str]]]:
+    """Return titles with their sentences, leaving out the empty ones."""
+    thumb = plan.rule_of_thumb
+    sections = [
+        ("Why", [f"{reason.sentence} [{reason.rule}]" for reason in plan.reasons]),
+        ("What would change it", [reason.sentence for reason in plan.what_would_change]),
+        ("The rule of thumb", [f"{thumb.sentence} (strategy={thumb.strategy!r})"]),
+    ]
+    return [section for section in sections if section[1]]
+
+
+def _rows(plan: "Plan") -> list[tuple[str, ...]]:
+    """Return the table's cells, the header first."""
+    return [HEADER, *(_row(found, chosen=found.strategy == plan.strategy) for found in plan.alternatives)]
+
+
+def _row(found: Alternative, *, chosen: bool) -> tuple[str, ...]:
+    """Return the cells of one alternative."""
+    return (
+        ">" if chosen else "",
+        label(found.strategy),
+        _accuracy(found),
+        duration(found.seconds.value),
+        duration(found.seconds.high),
+        size(found.memory_bytes),
+        size(found.disk_bytes),
+        "yes" if found.feasible else "no",
+    )
+
+
+def _accuracy(found: Alternative) -> str:
+    """Return a predicted accuracy with its interval."""
+    if found.accuracy is None:
+        return "unknown"
+    return f"{percent(found.accuracy.value)} ({100 * found.accuracy.low:.0f}-{100 * found.accuracy.high:.0f})"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows of cells as lines whose columns start together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _wrap(sentence: str, *, bullet: str = "") -> str:
+    """Break a sentence into lines."""
+    return textwrap.fill(sentence, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet))

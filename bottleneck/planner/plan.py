@@ -1,0 +1,80 @@
+"""The planner's answer: what to do, why, what else there was, as text, as HTML and as JSON."""
+
+from dataclasses import dataclass
+
+from bottleneck.errors import InvalidInputError
+from bottleneck.planner.explain import as_html, as_text
+from bottleneck.planner.json_format import from_json, to_json
+from bottleneck.planner.records import Alternative, Reason, Request, RuleOfThumb, Strategy, StrategyName
+from bottleneck.planner.wording import name_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to do with these images, made by ``plan_transfer``.
+
+    Attributes
+    ----------
+    request : Request
+        The profile, budget, evidence, strategy and seed that the plan was made from.
+    strategy : LinearProbe, FineTune or Scratch
+        The decision so far.
+    needs_probe : bool
+        Whether the decision waits for the evidence of the probes.
+    reasons : tuple of Reason
+        Why, each with a stable rule id and its numbers.
+    alternatives : tuple of Alternative
+        Every strategy considered, the chosen one too, the cheapest first.
+    rule_of_thumb : RuleOfThumb
+        What the usual rule of thumb would choose, to compare.
+    what_would_change : tuple of Reason
+        Settings that would lead to another strategy.
+    """
+
+    request: Request
+    strategy: Strategy
+    needs_probe: bool
+    reasons: tuple[Reason, ...]
+    alternatives: tuple[Alternative, ...]
+    rule_of_thumb: RuleOfThumb
+    what_would_change: tuple[Reason, ...]
+
+    def __post_init__(self) -> None:
+        if self.strategy not in [found.strategy for found in self.alternatives]:
+            raise InvalidInputError(f"The strategy of a Plan must be one of its alternatives. Got {self.strategy!r}.")
+
+    @property
+    def strategy_name(self) -> StrategyName:
+        """The name by which ``strategy=`` asks for this strategy."""
+        return name_of(self.strategy)
+
+    @property
+    def seed(self) -> int:
+        """The seed that the plan is carried out with."""
+        return self.request.seed
+
+    @property
+    def chosen(self) -> Alternative:
+        """The alternative that ``strategy`` is: its predicted accuracy and its cost."""
+        return next(found for found in self.alternatives if found.strategy == self.strategy)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON that ``from_json`` turns into an equal plan."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Return the plan that ``to_json`` wrote.
+
+        Raises
+        ------
+        ModelFileError
+            The text is not a plan, or was written by a newer version of the library.
+        """
+        return from_json(cls, text)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)

@@ -1,0 +1,180 @@
+"""The sentences of a plan that do not decide: what was measured, what will be done, and what would change it."""
+
+from math import ceil, floor
+
+from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_seconds
+from bottleneck.planner.costs import recipe_steps, scratch_steps
+from bottleneck.planner.gain import accuracy_with_twice_the_images
+from bottleneck.planner.records import (
+    Alternative,
+    FineTune,
+    LinearProbe,
+    ProbeEvidence,
+    Reason,
+    Request,
+    RuleOfThumb,
+    Scratch,
+    Strategy,
+)
+from bottleneck.planner.wording import duration, label, name_of, percent, points
+
+THUMB_FEW = 1_000
+"""The rule of thumb's number of images under which only the head is trained."""
+
+
+def waiting_reasons(request: Request, alternatives: tuple[Alternative, ...]) -> tuple[Reason, ...]:
+    """Say what the probes cost, and of every other strategy whether it fits."""
+    profile = request.profile
+    missing = profile.n_samples - profile.rows_cached
+    probes = [found for found in alternatives if isinstance(found.strategy, LinearProbe) and found.feasible]
+    first = Reason(
+        rule="feature_pass",
+        sentence=f"The features of {missing:,} of {profile.n_samples:,} images are still to be extracted; "
+        f"with the probe that takes about {duration(probes[-1].seconds.value)}.",
+    )
+    return (first, *(_waiting_reason(other) for other in alternatives[1:]))
+
+
+def _waiting_reason(other: Alternative) -> Reason:
+    """Say whether a strategy that waits for the probes fits."""
+    if not other.feasible:
+        return unfit_reason(other)
+    sentence = (
+        f"{label(other.strategy).capitalize()}: fits, about {duration(other.seconds.value)}; decided after the probes."
+    )
+    return Reason(rule="wait_for_probe", sentence=sentence)
+
+
+def unfit_reason(other: Alternative) -> Reason:
+    """Say why a strategy is not feasible."""
+    return Reason(rule="does_not_fit", sentence=f"{label(other.strategy).capitalize()}: {other.why_not}.")
+
+
+def evidence_reasons(request: Request) -> tuple[Reason, ...]:
+    """Say what the probes showed."""
+    evidence = request.evidence
+    if evidence is None:
+        return ()
+    sentence = (
+        f"The penultimate probe is right on {percent(evidence.accuracy)} of the images out of fold (standard error "
+        f"{percent(evidence.standard_error)}) and on {percent(evidence.train_accuracy)} of those it was fitted on."
+    )
+    accuracy = Reason(rule="probe_accuracy", sentence=sentence)
+    return (accuracy, *_layers_reason(evidence), *_more_labels_reason(evidence))
+
+
+def _layers_reason(evidence: ProbeEvidence) -> tuple[Reason, ...]:
+    """Say what the earlier stages add, if it was measured."""
+    if evidence.delta_multi is None:
+        return ()
+    verb = "beats" if better_probe(evidence)[0] == "all_stages" else "does not beat"
+    sentence = (
+        f"Adding the earlier stages changes that by {points(evidence.delta_multi)}: the all-stages probe {verb} the "
+        f"penultimate one by more than its standard error."
+    )
+    return (Reason(rule="delta_multi", sentence=sentence),)
+
+
+def _more_labels_reason(evidence: ProbeEvidence) -> tuple[Reason, ...]:
+    """Say what twice the labelled images would bring, if the learning curve tells."""
+    predicted = accuracy_with_twice_the_images(evidence.learning_curve)
+    if predicted is None:
+        return ()
+    n, accuracy = max(evidence.learning_curve)
+    sentence = (
+        f"The learning curve stands at {percent(accuracy)} with {n:,} images and points to {percent(predicted)} with "
+        f"{2 * n:,}."
+    )
+    return (Reason(rule="more_labels", sentence=sentence),)
+
+
+def training_reasons(request: Request, training: Alternative) -> tuple[Reason, ...]:
+    """Say how a network will be trained and accepted; nothing for a probe."""
+    strategy = training.strategy
+    if isinstance(strategy, LinearProbe):
+        return ()
+    full = recipe_steps if isinstance(strategy, FineTune) else scratch_steps
+    steps = Reason(
+        rule="steps",
+        sentence=f"{strategy.steps:,} of the recipe's {full(request.profile.n_samples):,} steps of "
+        f"{strategy.batch_size} images fit the time; about {duration(training.seconds.value)} in all.",
+    )
+    on = f"{strategy.folds} folds" if strategy.folds > 1 else "a quarter of the images"
+    accept = Reason(
+        rule="acceptance",
+        sentence=f"The network replaces the probe only if it is better by {strategy.accept_z} standard errors on {on} "
+        "that neither has seen.",
+    )
+    return (*_regime_reason(request.evidence, strategy), steps, accept)
+
+
+def _regime_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
+    """Say how near the images are to those of pretraining, and the learning rates that follow."""
+    if isinstance(strategy, Scratch):
+        return ()
+    delta = None if evidence is None else evidence.delta_multi
+    signal = "What the earlier stages add is not known" if delta is None else f"The earlier stages add {points(delta)}"
+    looks = {"near": "near to", "far": "far from"}[strategy.regime]
+    sentence = (
+        f"{signal}: the images are taken to be {looks} those of pretraining; learning rate {strategy.lr}, divided by "
+        f"{strategy.lr_decay} for each layer group below the head."
+    )
+    return (Reason(rule="regime", sentence=sentence),)
+
+
+def rule_of_thumb(request: Request) -> RuleOfThumb:
+    """Return what the rule of thumb that everybody repeats would choose."""
+    n = request.profile.n_samples
+    if n < THUMB_FEW:
+        return RuleOfThumb(
+            strategy="probe", sentence=f"{n:,} images are under {THUMB_FEW:,}: bottleneck features and a linear SVM."
+        )
+    if request.evidence is not None and regime_of(request.evidence) == "far":
+        return RuleOfThumb(strategy="scratch", sentence=f"{n:,} images of a far domain: train from scratch.")
+    return RuleOfThumb(
+        strategy="finetune",
+        sentence=f"{n:,} images: fine-tune with augmentation, a learning rate ten times smaller and the first layers "
+        "frozen.",
+    )
+
+
+def what_would_change(request: Request, alternatives: tuple[Alternative, ...], chosen: Strategy) -> tuple[Reason, ...]:
+    """Say which settings would lead to another strategy."""
+    limit = request.budget.seconds
+    changes = []
+    if request.strategy != "auto":
+        changes.append(Reason(rule="strategy", sentence="strategy='auto' chooses by the evidence of the probes."))
+    for other in alternatives:
+        if other.strategy == chosen:
+            continue
+        if limit is not None and not other.feasible and needed_seconds(other) > limit:
+            changes.append(_time_change(other))
+        if other.feasible:
+            changes.append(_strategy_change(other))
+    if not isinstance(chosen, LinearProbe):
+        changes += _training_changes(request, chosen)
+    return tuple(changes)
+
+
+def _time_change(other: Alternative) -> Reason:
+    """Say how much time would make room for a strategy."""
+    sentence = f"time_budget={ceil(needed_seconds(other))} gives {label(other.strategy)} the time it needs."
+    return Reason(rule="time_budget", sentence=sentence)
+
+
+def _strategy_change(other: Alternative) -> Reason:
+    """Say how to ask for a strategy."""
+    seconds = duration(other.seconds.value)
+    sentence = f"strategy={name_of(other.strategy)!r} is obeyed whatever the evidence; about {seconds} in all."
+    return Reason(rule="strategy", sentence=sentence)
+
+
+def _training_changes(request: Request, chosen: FineTune | Scratch) -> list[Reason]:
+    """Say what would keep a network from being trained or accepted."""
+    least = floor(shortest_seconds(request, chosen))
+    changes = [Reason(rule="time_budget", sentence=f"A time_budget under {least} leaves no time for it.")]
+    if request.budget.risk == "balanced":
+        changes.append(
+            Reason(rule="risk", sentence="risk='safe' keeps the probe unless the network is clearly better.")
+        )
+    return changes

@@ -1,0 +1,283 @@
+"""What the planner is told, and the pieces of its answer. Records only: nothing here decides."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from bottleneck.errors import wrong_parameter
+
+Layers = Literal["penultimate", "all_stages"]
+Regime = Literal["near", "far"]
+Risk = Literal["balanced", "safe"]
+StrategyName = Literal["auto", "probe", "all_stages_probe", "finetune", "scratch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """Measured facts about the images, the backbone and the machine, before anything is extracted.
+
+    Parameters
+    ----------
+    n_samples, n_classes : int
+        Labelled images and classes.
+    smallest_class, largest_class : int
+        Images in the rarest and in the most frequent class.
+    n_features, n_features_all_stages : int
+        Width of the penultimate layer, and of all pooled stages together with it. Equal widths mean that the
+        backbone has no further stage.
+    n_parameters : int
+        Parameters of the backbone.
+    image_side : int
+        Side in pixels of the image that the backbone sees.
+    pretrained : bool
+        Whether the backbone carries pretrained weights.
+    device : str
+        Where the network runs, for people.
+    decode_seconds_per_image, forward_seconds_per_image : float
+        Wall time of reading and decoding one image, and of its forward pass.
+    train_seconds_per_image : float
+        Wall time of one training step divided by its batch size: augmentation, both passes and the update.
+    memory_available_bytes : int
+        Free memory of the device.
+    train_bytes_per_image : int
+        Memory that one more image in a training batch takes.
+    feature_bytes_per_image : int
+        Bytes of one cached row, all layers together.
+    rows_cached : int
+        Images whose features are in the cache already, all layers of them.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is outside its range.
+    """
+
+    n_samples: int
+    n_classes: int
+    smallest_class: int
+    largest_class: int
+    n_features: int
+    n_features_all_stages: int
+    n_parameters: int
+    image_side: int
+    pretrained: bool
+    device: str
+    decode_seconds_per_image: float
+    forward_seconds_per_image: float
+    train_seconds_per_image: float
+    memory_available_bytes: int
+    train_bytes_per_image: int
+    feature_bytes_per_image: int
+    rows_cached: int = 0
+
+    def __post_init__(self) -> None:
+        for param in ("n_samples", "smallest_class", "n_features", "n_parameters", "image_side"):
+            _check_whole("Profile", param, getattr(self, param), low=1)
+        _check_whole("Profile", "n_classes", self.n_classes, low=2)
+        _check_whole("Profile", "largest_class", self.largest_class, low=self.smallest_class, high=self.n_samples)
+        _check_whole("Profile", "n_features_all_stages", self.n_features_all_stages, low=self.n_features)
+        _check_whole("Profile", "rows_cached", self.rows_cached, low=0, high=self.n_samples)
+        for param in ("memory_available_bytes", "train_bytes_per_image", "feature_bytes_per_image"):
+            _check_whole("Profile", param, getattr(self, param), low=0)
+        for param in ("decode_seconds_per_image", "forward_seconds_per_image", "train_seconds_per_image"):
+            _check_number("Profile", param, getattr(self, param), low=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What a run may take; ``None`` means no limit of the user's own.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Wall time of the whole run.
+    memory_bytes, disk_bytes : int or None
+        Device memory, and room for the cache and checkpoints.
+    risk : {"balanced", "safe"}
+        How clearly a trained network must beat the probe to replace it.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is outside its range.
+    """
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    risk: Risk = "balanced"
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None:
+            _check_number("Budget", "seconds", self.seconds, low=0)
+        for param in ("memory_bytes", "disk_bytes"):
+            if getattr(self, param) is not None:
+                _check_whole("Budget", param, getattr(self, param), low=0)
+        if self.risk not in ("balanced", "safe"):
+            raise wrong_parameter("Budget", "risk", "'balanced' or 'safe'", self.risk)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeEvidence:
+    """What the probes showed.
+
+    Parameters
+    ----------
+    accuracy, standard_error : float
+        Out-of-fold accuracy of the penultimate probe, in [0, 1], and its standard error.
+    train_accuracy : float
+        Accuracy of the same probe on the images it was fitted on.
+    head_seconds : float
+        Wall time of fitting the probes, their cross-validation included.
+    all_stages_accuracy : float or None
+        Out-of-fold accuracy of the probe on all stages, over the same folds; ``None`` if it was not fitted.
+    learning_curve : tuple of (int, float)
+        Number of images and out-of-fold accuracy, by increasing number.
+    spent_seconds : float or None
+        Wall time of the run so far, from its start; ``None`` lets the planner estimate it from the profile.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is outside its range.
+    """
+
+    accuracy: float
+    standard_error: float
+    train_accuracy: float
+    head_seconds: float
+    all_stages_accuracy: float | None = None
+    learning_curve: tuple[tuple[int, float], ...] = ()
+    spent_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for param in ("accuracy", "standard_error", "train_accuracy"):
+            _check_number("ProbeEvidence", param, getattr(self, param), low=0, high=1)
+        _check_number("ProbeEvidence", "head_seconds", self.head_seconds, low=0)
+        if self.all_stages_accuracy is not None:
+            _check_number("ProbeEvidence", "all_stages_accuracy", self.all_stages_accuracy, low=0, high=1)
+        if self.spent_seconds is not None:
+            _check_number("ProbeEvidence", "spent_seconds", self.spent_seconds, low=0)
+        for n, accuracy in self.learning_curve:
+            _check_whole("ProbeEvidence", "learning_curve", n, low=1)
+            _check_number("ProbeEvidence", "learning_curve", accuracy, low=0, high=1)
+
+    @property
+    def delta_multi(self) -> float | None:
+        """Accuracy that the earlier stages add to the penultimate layer, or ``None`` if unknown."""
+        return None if self.all_stages_accuracy is None else self.all_stages_accuracy - self.accuracy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Everything that ``plan_transfer`` was asked: the same request always gives the same plan."""
+
+    profile: Profile
+    budget: Budget
+    evidence: ProbeEvidence | None
+    strategy: StrategyName
+    seed: int
+
+    def __post_init__(self) -> None:
+        _check_whole("plan_transfer", "seed", self.seed, low=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearProbe:
+    """A linear head on frozen features of the penultimate layer or of all stages."""
+
+    layers: Layers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FineTune:
+    """Training of all layers from the pretrained weights and the fitted probe.
+
+    ``lr`` is the head's rate for SGD, divided by ``lr_decay`` for each layer group below it. ``folds`` 1 means one
+    hold-out of a quarter of the images. The result replaces the probe only if it is better by more than
+    ``accept_z`` standard errors of their paired difference.
+    """
+
+    lr: float
+    lr_decay: float
+    regime: Regime
+    steps: int
+    batch_size: int
+    folds: int
+    accept_z: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scratch:
+    """Training of all layers from random weights, accepted by the same test as fine-tuning."""
+
+    lr: float
+    steps: int
+    batch_size: int
+    folds: int
+    accept_z: float
+
+
+Strategy = LinearProbe | FineTune | Scratch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A predicted value and the bounds that it should stay within."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
+    """One strategy and what is known of it: out-of-fold accuracy (``None``: unknown), and the cost of the whole run.
+
+    ``why_not`` is empty when the strategy is feasible.
+    """
+
+    strategy: Strategy
+    accuracy: Estimate | None
+    seconds: Estimate
+    memory_bytes: int
+    disk_bytes: int
+    why_not: str
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the strategy fits the budget and makes sense here."""
+        return not self.why_not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """A stable rule id, and one sentence with its numbers."""
+
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleOfThumb:
+    """What the rule of thumb chooses, by the name that ``strategy=`` takes, and its sentence."""
+
+    strategy: StrategyName
+    sentence: str
+
+
+def _check_number(owner: str, param: str, value: float, *, low: float, high: float = inf) -> None:
+    """Raise unless ``value`` is a finite number within its bounds."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and low <= value <= high and value < inf):
+        raise wrong_parameter(owner, param, f"a number{_bounds(low, high)}", value)
+
+
+def _check_whole(owner: str, param: str, value: int, *, low: float, high: float = inf) -> None:
+    """Raise unless ``value`` is an ``int`` within its bounds."""
+    if not (type(value) is int and low <= value <= high):
+        raise wrong_parameter(owner, param, f"an int{_bounds(low, high)}", value)
+
+
+def _bounds(low: float, high: float) -> str:
+    return f" of at least {low}" if high == inf else f" between {low} and {high}"

@@ -1,0 +1,47 @@
+import pytest
+
+from bottleneck.planner import Budget, LinearProbe, Scratch, plan_transfer
+from bottleneck.planner.wording import name_of
+
+
+def rules(plan):
+    return [reason.rule for reason in plan.reasons]
+
+
+def test_nothing_is_predicted_of_fine_tuning_random_weights(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(pretrained=False), Budget(), evidence=evidence_of(), strategy="finetune")
+
+    assert plan.chosen.accuracy is None
+
+
+def test_scratch_is_no_alternative_to_pretrained_weights(profile_of):
+    many = plan_transfer(profile_of(n_samples=50_000), Budget())
+
+    assert "scratch" not in {name_of(found.strategy) for found in many.alternatives}
+
+
+@pytest.mark.parametrize(
+    ("facts", "tried"),
+    [
+        ({"n_samples": 20_000}, True),
+        ({"n_parameters": 270_000}, True),
+        ({"n_samples": 19_999}, False),
+        ({"n_parameters": 1_000_001}, False),
+    ],
+)
+def test_without_pretrained_weights_scratch_needs_many_images_or_a_tiny_network(profile_of, evidence_of, facts, tried):
+    plan = plan_transfer(profile_of(pretrained=False, **facts), Budget(), evidence=evidence_of())
+
+    assert isinstance(plan.strategy, Scratch if tried else LinearProbe)
+    assert "no_pretrained_weights" in rules(plan)
+    assert "finetune" not in {name_of(found.strategy) for found in plan.alternatives}
+    assert plan.chosen.accuracy is None or not tried
+
+
+def test_scratch_must_fit_the_budget_too(profile_of, evidence_of):
+    plan = plan_transfer(
+        profile_of(pretrained=False, n_parameters=270_000), Budget(seconds=300), evidence=evidence_of()
+    )
+
+    assert plan.strategy == LinearProbe(layers="all_stages")
+    assert rules(plan)[-1] == "does_not_fit"

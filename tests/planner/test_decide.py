@@ -1,0 +1,364 @@
+import ast
+import re
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+import pytest
+
+import bottleneck.planner
+from bottleneck.errors import BudgetError, InvalidInputError
+from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
+from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
+from bottleneck.planner.gain import predict_gain
+from bottleneck.planner.wording import name_of
+
+PENULTIMATE, ALL_STAGES = LinearProbe(layers="penultimate"), LinearProbe(layers="all_stages")
+NAMES = ("probe", "all_stages_probe", "finetune", "scratch")
+
+
+def rules(plan):
+    return [reason.rule for reason in plan.reasons]
+
+
+def feasible(plan):
+    return {name_of(found.strategy) for found in plan.alternatives if found.feasible}
+
+
+def plans(cases, **options):
+    """Yield the plans of all cases that fit their budget."""
+    for profile, budget, evidence in cases:
+        try:
+            yield plan_transfer(profile, budget, evidence=evidence, **options)
+        except BudgetError:
+            continue
+
+
+# --- promises that hold for every request ---
+
+
+def test_the_same_request_gives_the_same_plan(cases):
+    assert list(plans(cases)) == list(plans(cases))
+
+
+def test_the_planner_reads_nothing_but_its_arguments():
+    pure = {"bisect", "collections", "dataclasses", "difflib", "html", "json", "math", "statistics", "textwrap"}
+    pure |= {"types", "typing", "bottleneck.errors", "bottleneck.planner"}
+    for path in Path(bottleneck.planner.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not isinstance(node, ast.Import) or {name.name for name in node.names} <= pure
+            if isinstance(node, ast.ImportFrom):
+                top, *rest = node.module.split(".")
+                assert (".".join([top, *rest[:1]]) if top == "bottleneck" else top) in pure
+            assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"open", "print", "input"})
+
+
+def test_more_time_never_makes_a_feasible_alternative_infeasible_nor_its_training_shorter(cases):
+    for profile, budget, evidence in cases:
+        known, longest = set(), 0
+        for seconds in (1, 30, 100, 300, 1_000, 10_000, 100_000, 1e7, None):
+            try:
+                plan = plan_transfer(profile, replace(budget, seconds=seconds), evidence=evidence)
+            except BudgetError:
+                assert not known
+                continue
+            assert known <= feasible(plan)
+            known = feasible(plan)
+            steps = max(
+                (found.strategy.steps for found in plan.alternatives if hasattr(found.strategy, "steps")), default=0
+            )
+            assert longest <= steps
+            longest = steps
+
+
+def test_a_plan_never_exceeds_its_budget(cases):
+    for strategy in ("auto", *NAMES):
+        for plan in plans(cases, strategy=strategy):
+            chosen, budget, profile = plan.chosen, plan.request.budget, plan.request.profile
+            assert chosen.feasible
+            trains = not isinstance(plan.strategy, LinearProbe)
+            # After the evidence a probe is paid for, whatever it cost.
+            if plan.request.evidence is None or trains:
+                if budget.seconds is not None:
+                    assert (chosen.seconds.high if trains else chosen.seconds.value) <= budget.seconds
+                assert chosen.memory_bytes <= profile.memory_available_bytes
+                assert budget.memory_bytes is None or chosen.memory_bytes <= budget.memory_bytes
+                assert budget.disk_bytes is None or chosen.disk_bytes <= budget.disk_bytes
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_a_strategy_that_was_asked_for_is_obeyed(cases, strategy):
+    obeyed = list(plans(cases, strategy=strategy))
+
+    assert len(obeyed) > 100
+    for plan in obeyed:
+        assert rules(plan)[0] == "forced"
+        assert plan.strategy_name == strategy or rules(plan)[-1] == "does_not_fit"
+
+
+def test_with_evidence_nothing_waits(cases):
+    for plan in plans(cases):
+        assert plan.request.evidence is None or not plan.needs_probe
+
+
+def test_the_alternatives_start_with_the_cheapest(cases):
+    for plan in plans(cases):
+        costs = [found.seconds.value for found in plan.alternatives]
+        assert costs == sorted(costs)
+
+
+def test_without_evidence_no_accuracy_is_invented(cases):
+    for plan in plans(cases):
+        if plan.request.evidence is None:
+            assert all(found.accuracy is None for found in plan.alternatives)
+
+
+def test_a_budget_error_names_a_time_that_would_do(cases):
+    refused = 0
+    for profile, budget, _ in cases:
+        for strategy in ("auto", "finetune"):
+            roomy = replace(budget, memory_bytes=None, disk_bytes=None)
+            try:
+                plan_transfer(replace(profile, memory_available_bytes=10**13), roomy, strategy=strategy)
+            except BudgetError as error:
+                refused += 1
+                least = int(re.search(r"time_budget=(\d+) would do", str(error)).group(1))
+                assert least > roomy.seconds
+                roomy = replace(roomy, seconds=least)
+                plan_transfer(replace(profile, memory_available_bytes=10**13), roomy, strategy=strategy)
+    assert refused > 20
+
+
+def test_the_time_said_to_change_the_plan_makes_the_alternative_feasible(profile_of, evidence_of):
+    for evidence in (None, evidence_of()):
+        plan = plan_transfer(profile_of(), Budget(seconds=300), evidence=evidence)
+        change = next(change for change in plan.what_would_change if change.rule == "time_budget")
+        least = int(re.match(r"time_budget=(\d+) gives fine-tuning", change.sentence).group(1))
+
+        assert "finetune" not in feasible(plan)
+        assert "finetune" in feasible(plan_transfer(profile_of(), Budget(seconds=least), evidence=evidence))
+        assert "finetune" not in feasible(plan_transfer(profile_of(), Budget(seconds=least - 1), evidence=evidence))
+
+
+# --- before the probes ---
+
+
+def test_with_time_for_everything_the_decision_waits_for_the_probes(profile_of):
+    plan = plan_transfer(profile_of(), Budget())
+
+    assert plan.strategy == PENULTIMATE
+    assert plan.needs_probe
+    assert feasible(plan) == {"probe", "all_stages_probe", "finetune"}
+    assert rules(plan) == ["feature_pass", "wait_for_probe", "wait_for_probe"]
+
+
+def test_without_time_to_fine_tune_only_the_layers_wait_for_the_probes(profile_of):
+    plan = plan_transfer(profile_of(), Budget(seconds=300))
+
+    assert feasible(plan) == {"probe", "all_stages_probe"}
+    assert plan.needs_probe
+    assert rules(plan) == ["feature_pass", "wait_for_probe", "does_not_fit"]
+
+
+def test_with_one_strategy_left_nothing_waits(profile_of):
+    plan = plan_transfer(profile_of(n_features_all_stages=1_280), Budget(seconds=300))
+
+    assert feasible(plan) == {"probe"}
+    assert not plan.needs_probe
+
+
+def test_a_budget_too_small_for_the_probe_is_refused_with_the_smallest_that_would_do(profile_of):
+    needed = plan_transfer(profile_of(), Budget()).alternatives[0].seconds.value
+
+    with pytest.raises(BudgetError, match=rf"time_budget allows 5 s \(time_budget={ceil(needed)} would do\)"):
+        plan_transfer(profile_of(), Budget(seconds=5))
+
+
+@pytest.mark.parametrize(
+    ("budget", "lack"), [(Budget(memory_bytes=1_000_000), "of memory"), (Budget(disk_bytes=1_000), "of disk")]
+)
+def test_memory_and_disk_too_small_for_the_probe_are_refused(profile_of, budget, lack):
+    with pytest.raises(BudgetError, match=f"it needs .* {lack} and .* may be used"):
+        plan_transfer(profile_of(), budget)
+
+
+@pytest.mark.parametrize(
+    ("budget", "lack"), [(Budget(memory_bytes=1_000_000_000), "memory"), (Budget(disk_bytes=25_000_000), "disk")]
+)
+def test_fine_tuning_must_fit_memory_and_disk(profile_of, evidence_of, budget, lack):
+    plan = plan_transfer(profile_of(), budget, evidence=evidence_of())
+
+    assert plan.strategy == ALL_STAGES
+    assert lack in plan.alternatives[-1].why_not
+
+
+def test_free_memory_counts_like_a_budget(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(memory_available_bytes=1_000_000_000), Budget(), evidence=evidence_of())
+
+    assert "memory" in plan.alternatives[-1].why_not
+
+
+# --- after the probes ---
+
+
+def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+
+    assert isinstance(plan.strategy, FineTune)
+    assert plan.strategy.steps == 3_503
+    assert rules(plan) == [
+        "probe_accuracy", "delta_multi", "more_labels", "predicted_gain", "regime", "steps", "acceptance",
+    ]  # fmt: skip
+    assert "prior" in next(reason.sentence for reason in plan.reasons if reason.rule == "predicted_gain")
+
+
+def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, evidence_of):
+    whole = plan_transfer(profile_of(), Budget(), evidence=evidence_of()).chosen.seconds.high
+
+    shortened = plan_transfer(profile_of(), Budget(seconds=0.8 * whole), evidence=evidence_of())
+    dropped = plan_transfer(profile_of(), Budget(seconds=0.4 * whole), evidence=evidence_of())
+
+    assert 3_503 / 2 <= shortened.strategy.steps < 3_503
+    assert dropped.strategy == ALL_STAGES
+    assert rules(dropped)[-1] == "does_not_fit"
+
+
+def test_a_probe_near_its_ceiling_is_kept(profile_of, evidence_of):
+    sure = evidence_of(accuracy=0.985, standard_error=0.01, all_stages_accuracy=0.985)
+
+    plan = plan_transfer(profile_of(), Budget(), evidence=sure)
+
+    assert plan.strategy == PENULTIMATE
+    assert rules(plan)[-1] == "headroom"
+
+
+@pytest.mark.parametrize("accuracy", [0.9, 1.0])
+def test_no_headroom_at_all_stops_at_the_probe(profile_of, evidence_of, accuracy):
+    perfect = evidence_of(accuracy=accuracy, standard_error=0.0, all_stages_accuracy=1.0)
+
+    plan = plan_transfer(profile_of(), Budget(), evidence=perfect)
+
+    assert isinstance(plan.strategy, LinearProbe)
+    assert rules(plan)[-1] == "headroom"
+
+
+def test_the_headroom_is_that_of_the_better_probe(profile_of, evidence_of):
+    recovered = evidence_of(accuracy=0.9, all_stages_accuracy=0.985, standard_error=0.01)
+
+    plan = plan_transfer(profile_of(), Budget(), evidence=recovered)
+
+    assert plan.strategy == ALL_STAGES
+    assert rules(plan)[-1] == "headroom"
+
+
+def test_a_gain_that_is_unlikely_stops_at_the_probe(profile_of, evidence_of):
+    near = evidence_of(accuracy=0.9, all_stages_accuracy=0.88)
+
+    plan = plan_transfer(profile_of(), Budget(), evidence=near)
+
+    assert plan.strategy == PENULTIMATE
+    assert rules(plan)[-1] == "predicted_gain"
+
+
+def test_the_gain_must_be_over_the_better_probe_not_over_the_penultimate_one(profile_of, evidence_of):
+    recovered = evidence_of(accuracy=0.97, all_stages_accuracy=0.98, standard_error=0.002)
+
+    plan = plan_transfer(profile_of(), Budget(), evidence=recovered)
+
+    assert predict_gain(recovered).chance_above(WORTHWHILE_GAIN) > CHANCE_NEEDED
+    assert plan.strategy == ALL_STAGES
+    assert rules(plan)[-1] == "predicted_gain"
+
+
+def test_all_stages_are_taken_only_if_better_by_more_than_a_standard_error(profile_of, evidence_of):
+    for delta, expected in ((0.011, ALL_STAGES), (0.009, PENULTIMATE), (-0.05, PENULTIMATE)):
+        evidence = evidence_of(accuracy=0.6, all_stages_accuracy=0.6 + delta, standard_error=0.01)
+        plan = plan_transfer(profile_of(), Budget(seconds=1), evidence=evidence)
+        assert plan.strategy == expected
+
+
+def test_few_far_images_stay_with_the_all_stages_probe(profile_of, evidence_of):
+    few = {"smallest_class": 5, "largest_class": 50, "rows_cached": 0}
+
+    stopped = plan_transfer(profile_of(n_samples=399, **few), Budget(), evidence=evidence_of())
+    tuned = plan_transfer(profile_of(n_samples=400, **few), Budget(), evidence=evidence_of())
+
+    assert stopped.strategy == ALL_STAGES
+    assert rules(stopped)[-1] == "few_images"
+    assert isinstance(tuned.strategy, FineTune)
+
+
+def test_few_near_images_are_judged_by_the_gain_alone(profile_of, evidence_of):
+    profile = profile_of(n_samples=399, smallest_class=5, largest_class=50, rows_cached=0)
+
+    plan = plan_transfer(profile, Budget(), evidence=evidence_of(all_stages_accuracy=0.6))
+
+    assert "predicted_gain" in rules(plan)
+
+
+def test_rates_follow_what_the_earlier_stages_add_not_the_number_of_images(profile_of, evidence_of):
+    for n in (500, 50_000):
+        profile = profile_of(n_samples=n, smallest_class=20, largest_class=100)
+        far = plan_transfer(profile, Budget(), evidence=evidence_of(), strategy="finetune").strategy
+        near_evidence = evidence_of(all_stages_accuracy=0.6)
+        near = plan_transfer(profile, Budget(), evidence=near_evidence, strategy="finetune").strategy
+
+        assert (far.regime, far.lr, far.lr_decay) == ("far", 0.05, 1.3)
+        assert (near.regime, near.lr, near.lr_decay) == ("near", 0.01, 2.6)
+
+
+@pytest.mark.parametrize(("delta", "error"), [(0.015, 0.001), (0.03, 0.04)])
+def test_a_delta_that_is_small_or_uncertain_is_not_far(profile_of, evidence_of, delta, error):
+    evidence = evidence_of(all_stages_accuracy=0.6 + delta, standard_error=error)
+
+    assert plan_transfer(profile_of(), Budget(), evidence=evidence, strategy="finetune").strategy.regime == "near"
+
+
+@pytest.mark.parametrize(("risk", "z"), [("balanced", 0.5), ("safe", 1.64)])
+def test_risk_sets_how_clearly_the_network_must_win(profile_of, evidence_of, risk, z):
+    plan = plan_transfer(profile_of(), Budget(risk=risk), evidence=evidence_of())
+
+    assert plan.strategy.accept_z == z
+
+
+def test_a_run_that_overran_its_budget_still_has_its_probe(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(seconds=60), evidence=evidence_of(spent_seconds=75.0))
+
+    assert plan.strategy == ALL_STAGES
+
+
+def test_evidence_of_stages_that_the_backbone_lacks_is_refused(profile_of, evidence_of):
+    with pytest.raises(InvalidInputError, match="all_stages_accuracy"):
+        plan_transfer(profile_of(n_features_all_stages=1_280), Budget(), evidence=evidence_of())
+
+
+# --- asked for ---
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "prob", None, ["probe"]])
+def test_a_mistyped_strategy_is_refused_with_the_names(profile_of, strategy):
+    with pytest.raises(InvalidInputError, match="'auto', 'probe', 'all_stages_probe', 'finetune', 'scratch'"):
+        plan_transfer(profile_of(), Budget(), strategy=strategy)
+
+
+def test_a_near_miss_is_suggested(profile_of):
+    with pytest.raises(InvalidInputError, match=r"Got 'fine_tune' instead\. Did you mean 'finetune'\?"):
+        plan_transfer(profile_of(), Budget(), strategy="fine_tune")
+
+
+def test_fine_tuning_that_was_asked_for_waits_only_for_its_rates(profile_of, evidence_of):
+    assert plan_transfer(profile_of(), Budget(), strategy="finetune").needs_probe
+    assert not plan_transfer(profile_of(n_features_all_stages=1_280), Budget(), strategy="finetune").needs_probe
+    assert not plan_transfer(profile_of(), Budget(), strategy="finetune", evidence=evidence_of()).needs_probe
+
+
+def test_a_strategy_asked_for_that_does_not_fit_is_refused(profile_of):
+    with pytest.raises(BudgetError, match=r"strategy='finetune' does not fit the budget: it needs .* would do"):
+        plan_transfer(profile_of(), Budget(seconds=300), strategy="finetune")
+
+
+def test_a_strategy_asked_for_that_no_longer_fits_after_the_probes_leaves_the_probe(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(seconds=300), strategy="finetune", evidence=evidence_of())
+
+    assert plan.strategy == ALL_STAGES
+    assert rules(plan)[-1] == "does_not_fit"

@@ -1,0 +1,99 @@
+from html.parser import HTMLParser
+
+from bottleneck.errors import BudgetError
+from bottleneck.planner import Budget, plan_transfer
+
+
+class Texts(HTMLParser):
+    """Collect tags and texts, and check that every tag is closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_every_plan_fits_in_100_columns(cases):
+    for profile, budget, evidence in cases:
+        try:
+            text = str(plan_transfer(profile, budget, evidence=evidence))
+        except BudgetError:
+            continue
+        assert max(map(len, text.splitlines())) < 100
+
+
+def test_extreme_numbers_fit_in_100_columns(profile_of, evidence_of):
+    profile = profile_of(
+        n_samples=10**7,
+        largest_class=10**7,
+        pretrained=False,
+        train_seconds_per_image=1e4,
+        n_parameters=10**11,
+        memory_available_bytes=10**18,
+        device="a-very-long-name-without-a-space-" * 8,
+    )
+
+    text = str(plan_transfer(profile, Budget(), evidence=evidence_of(), strategy="scratch"))
+
+    assert max(map(len, text.splitlines())) < 100
+
+
+def test_columns_start_where_their_titles_do(profile_of, evidence_of):
+    lines = str(plan_transfer(profile_of(), Budget(), evidence=evidence_of())).splitlines()
+    header = next(line for line in lines if line.split()[:1] == ["strategy"])
+    rows = lines[lines.index(header) + 1 :][:3]
+
+    for title in ("strategy", "accuracy", "time", "at most", "memory", "disk", "fits"):
+        start = header.index(title)
+        assert all(row[start] != " " and row[start - 1] == " " for row in rows)
+
+
+def test_the_text_holds_the_decision_its_reasons_and_the_rule_of_thumb(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    text = " ".join(str(plan).split())
+
+    assert [line[:4] for line in str(plan).splitlines() if line.startswith(">")] == [">  f"]
+    assert "Plan: fine-tuning, 3,503 steps" in text
+    assert "> fine-tuning, 3,503 steps" in text
+    for reason in plan.reasons:
+        assert f"{reason.sentence} [{reason.rule}]" in text
+    for change in plan.what_would_change:
+        assert change.sentence in text
+    assert plan.rule_of_thumb.sentence in text
+
+
+def test_what_is_not_known_is_called_unknown(profile_of):
+    plan = plan_transfer(profile_of(), Budget())
+
+    assert str(plan).count("unknown") == len(plan.alternatives)
+    assert "so far" in str(plan)
+
+
+def test_html_is_closed_and_holds_what_the_text_holds(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+
+    page = Texts(plan._repr_html_())
+
+    assert page.open == []
+    assert page.tags.count("tr") == 1 + len(plan.alternatives)
+    for reason in plan.reasons:
+        assert f"{reason.sentence} [{reason.rule}]" in page.texts
+
+
+def test_html_escapes_what_others_named(profile_of):
+    html = plan_transfer(profile_of(device="<script>alert('x')</script>"), Budget())._repr_html_()
+
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "<td>&gt;</td>" in html

@@ -1,0 +1,131 @@
+import re
+from dataclasses import fields
+
+import pytest
+
+from bottleneck.errors import BudgetError
+from bottleneck.planner import Budget, plan_transfer
+from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK
+from bottleneck.planner.costs import recipe_steps, scratch_steps, shortest_steps, training_cost
+from bottleneck.planner.decide import CHANCE_NEEDED, STAGES_WIN_BELOW, STOP_HEADROOM_SE, WORTHWHILE_GAIN
+from bottleneck.planner.gain import accuracy_with_twice_the_images, predict_gain
+from bottleneck.planner.reasons import THUMB_FEW
+from bottleneck.planner.wording import duration, size
+
+
+def sourced_numbers(plan):
+    """Return every way in which a number of the request, of an alternative or of a named constant may be said."""
+    profile, budget, evidence = plan.request.profile, plan.request.budget, plan.request.evidence
+    n = profile.n_samples
+    counts = [n, n - profile.rows_cached, profile.n_parameters, recipe_steps(n), scratch_steps(n), 90]
+    counts += [STAGES_WIN_BELOW, SCRATCH_FROM, TINY_NETWORK, THUMB_FEW]
+    seconds = [budget.seconds] if budget.seconds is not None else []
+    n_bytes = [profile.memory_available_bytes, budget.memory_bytes or 0, budget.disk_bytes or 0]
+    shares, plain = [CHANCE_NEEDED, WORTHWHILE_GAIN], [STOP_HEADROOM_SE]
+    for found in plan.alternatives:
+        counts += [getattr(found.strategy, name) for name in ("steps", "batch_size") if hasattr(found.strategy, name)]
+        settings = ("folds", "lr", "lr_decay", "accept_z")
+        plain += [getattr(found.strategy, name) for name in settings if hasattr(found.strategy, name)]
+        seconds += [found.seconds.value, found.seconds.high]
+        n_bytes += [found.memory_bytes, found.disk_bytes]
+    seconds += [
+        training_cost(plan.request, shortest_steps(steps(n))).seconds.high for steps in (recipe_steps, scratch_steps)
+    ]
+    if evidence is not None:
+        lead, gain = evidence.delta_multi or 0.0, predict_gain(evidence)
+        shares += [evidence.accuracy, evidence.standard_error, evidence.train_accuracy, lead]
+        for better in (0.0, lead):
+            shares += [gain.mean - better, *(bound - better for bound in gain.interval), gain.headroom - better]
+            shares.append(gain.chance_above(better + WORTHWHILE_GAIN))
+        if len(evidence.learning_curve) > 2:
+            last, accuracy = evidence.learning_curve[-1]
+            counts += [last, 2 * last]
+            shares += [accuracy, accuracy_with_twice_the_images(evidence.learning_curve)]
+    said = {f"{count:,}" for count in counts} | {f"{value:g}" for value in plain}
+    said |= {duration(value) for value in seconds} | {size(value) for value in n_bytes}
+    said |= {str(int(value) + extra) for value in seconds for extra in (0, 1)}
+    said |= {f"{100 * share:.1f} %" for share in shares} | {f"{100 * share:+.1f} points" for share in shares}
+    return said
+
+
+def test_every_number_in_a_sentence_comes_from_the_request_the_costs_or_a_named_constant(cases):
+    checked = 0
+    for number, (profile, budget, evidence) in enumerate(cases[:200]):
+        strategy = ("auto", "auto", "finetune", "scratch")[number % 4]
+        try:
+            plan = plan_transfer(profile, budget, evidence=evidence, strategy=strategy)
+        except BudgetError:
+            continue
+        longest_first = sorted(sourced_numbers(plan), key=len, reverse=True)
+        sourced = re.compile("|".join(rf"(?<![\d.,]){re.escape(said)}(?!\d|[.,]\d)" for said in longest_first))
+        for reason in (*plan.reasons, *plan.what_would_change):
+            rest = sourced.sub("", reason.sentence)
+            assert not re.search(r"\d", rest), f"{reason.sentence!r} leaves {rest!r}"
+            checked += 1
+    assert checked > 400
+
+
+def test_every_reason_has_a_rule_and_ends_as_a_sentence(cases):
+    for profile, budget, evidence in cases:
+        try:
+            plan = plan_transfer(profile, budget, evidence=evidence)
+        except BudgetError:
+            continue
+        assert plan.reasons
+        for reason in (*plan.reasons, *plan.what_would_change):
+            assert re.fullmatch(r"[a-z_]+", reason.rule)
+            assert reason.sentence.endswith(".")
+            assert {field.name for field in fields(reason)} == {"rule", "sentence"}
+
+
+def test_the_same_rule_says_other_numbers_of_other_evidence(profile_of, evidence_of):
+    plans = [plan_transfer(profile_of(), Budget(), evidence=evidence_of(accuracy=share)) for share in (0.6, 0.61)]
+
+    assert "60.0 %" in plans[0].reasons[0].sentence
+    assert "61.0 %" in plans[1].reasons[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("n", "with_evidence", "choice"),
+    [(999, False, "probe"), (999, True, "probe"), (1_000, False, "finetune"), (1_000, True, "scratch")],
+)
+def test_the_rule_of_thumb_goes_by_size_and_domain(profile_of, evidence_of, n, with_evidence, choice):
+    profile = profile_of(n_samples=n, largest_class=500, rows_cached=0)
+
+    plan = plan_transfer(profile, Budget(), evidence=evidence_of() if with_evidence else None)
+
+    assert plan.rule_of_thumb.strategy == choice
+    assert f"{n:,} images" in plan.rule_of_thumb.sentence
+
+
+def test_a_rate_chosen_without_evidence_is_not_passed_off_as_evidence(profile_of):
+    plan = plan_transfer(profile_of(), Budget(), strategy="finetune")
+
+    assert "not known" in next(reason.sentence for reason in plan.reasons if reason.rule == "regime")
+
+
+def test_a_plan_names_the_other_strategies_that_fit_and_how_to_ask_for_them(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+
+    offered = [change.sentence.split()[0] for change in plan.what_would_change if change.rule == "strategy"]
+    assert offered == ["strategy='probe'", "strategy='all_stages_probe'"]
+
+
+def test_a_plan_to_train_says_what_would_keep_the_probe(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    changes = {change.rule: change.sentence for change in plan.what_would_change}
+
+    least = int(re.search(r"under (\d+)", changes["time_budget"]).group(1))
+    tighter = plan_transfer(profile_of(), Budget(seconds=least - 1), evidence=evidence_of())
+    assert tighter.strategy != plan.strategy
+    assert "risk='safe'" in changes["risk"]
+    assert "risk" not in {
+        change.rule
+        for change in plan_transfer(profile_of(), Budget(risk="safe"), evidence=evidence_of()).what_would_change
+    }
+
+
+def test_a_forced_plan_says_how_to_let_the_evidence_decide(profile_of):
+    plan = plan_transfer(profile_of(), Budget(), strategy="probe")
+
+    assert any("strategy='auto'" in change.sentence for change in plan.what_would_change)
