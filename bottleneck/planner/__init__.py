@@ -17,6 +17,7 @@ from bottleneck.planner.records import (
     Strategy,
     StrategyName,
 )
+from bottleneck.planner.wording import percent
 
 __all__ = [
     "Alternative",
@@ -33,5 +34,6 @@ __all__ = [
     "Scratch",
     "Strategy",
     "StrategyName",
+    "percent",
     "plan_transfer",
 ]

@@ -42,6 +42,8 @@ SCRATCH_LR = 0.025
 SCRATCH_FROM = 20_000
 """Design choice: with 1,000 images fine-tuning beats training from scratch on 18 of 19 VTAB tasks;
 scratch is worth measuring from about 20,000 images on, or with tiny networks."""
+UNASKED_SECONDS = 600.0
+"""Choice: who gives no time budget did not ask to wait for hours; a strategy that is asked for has no such limit."""
 TINY_NETWORK = 1_000_000
 """Assumption: parameters of a network that counts as tiny; the ResNet-20 of the pilot has 270,000."""
 
@@ -87,6 +89,13 @@ def better_probe(evidence: ProbeEvidence) -> tuple[Layers, float]:
     if rival is not None and rival - evidence.accuracy > evidence.standard_error:
         return "all_stages", rival
     return "penultimate", evidence.accuracy
+
+
+def training_limit(request: Request) -> float | None:
+    """Return the seconds that a run with training may take, or None for as long as it needs."""
+    if request.budget.seconds is None and request.strategy == "auto":
+        return UNASKED_SECONDS
+    return request.budget.seconds
 
 
 def needed_seconds(alternative: Alternative) -> float:
@@ -152,13 +161,24 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
         seconds=cost.seconds,
         memory_bytes=cost.memory_bytes,
         disk_bytes=cost.disk_bytes,
-        why_not=_shortfall(request, cost, cost.seconds.high),
+        why_not=_shortfall(request, cost, cost.seconds.high) or _too_long_unasked(request, cost),
+    )
+
+
+def _too_long_unasked(request: Request, cost: Cost) -> str:
+    """Say that training takes longer than one would wait without having asked for it."""
+    limit, needed = training_limit(request), cost.seconds.high
+    if limit is None or needed <= limit:
+        return ""
+    return (
+        f"it needs {duration(needed)}, and without a time_budget no more than {duration(limit)} is spent on training "
+        f"(time_budget={ceil(needed)} would do)"
     )
 
 
 def _steps_within(request: Request, full: int) -> int:
     """Return as many of ``full`` steps as the time allows."""
-    return affordable_steps(full, request.budget.seconds, lambda steps: training_cost(request, steps).seconds.high)
+    return affordable_steps(full, training_limit(request), lambda steps: training_cost(request, steps).seconds.high)
 
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bottleneck.errors import InvalidInputError
+from bottleneck.planner.alternatives import training_limit
 from bottleneck.planner.explain import as_html, as_text
 from bottleneck.planner.json_format import from_json, to_json
 from bottleneck.planner.records import Alternative, Reason, Request, RuleOfThumb, Strategy, StrategyName
@@ -52,6 +53,11 @@ class Plan:
     def seed(self) -> int:
         """The seed that the plan is carried out with."""
         return self.request.seed
+
+    @property
+    def training_limit(self) -> float | None:
+        """Seconds that the whole run may take if it trains; None for as long as it needs."""
+        return training_limit(self.request)
 
     @property
     def chosen(self) -> Alternative:

@@ -8,6 +8,8 @@ import pytest
 
 from bottleneck.planner import Budget, ProbeEvidence, Profile
 
+AMPLE = Budget(seconds=1e6)
+"""Time enough for everything: without a budget of the user's own, training is kept short."""
 EVERYDAY = Profile(
     n_samples=3_409,
     n_classes=10,

@@ -2,6 +2,7 @@ import pytest
 
 from bottleneck.planner import Budget, LinearProbe, Scratch, plan_transfer
 from bottleneck.planner.wording import name_of
+from tests.planner.conftest import AMPLE
 
 
 def rules(plan):
@@ -30,7 +31,7 @@ def test_scratch_is_no_alternative_to_pretrained_weights(profile_of):
     ],
 )
 def test_without_pretrained_weights_scratch_needs_many_images_or_a_tiny_network(profile_of, evidence_of, facts, tried):
-    plan = plan_transfer(profile_of(pretrained=False, **facts), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(pretrained=False, **facts), AMPLE, evidence=evidence_of())
 
     assert isinstance(plan.strategy, Scratch if tried else LinearProbe)
     assert "no_pretrained_weights" in rules(plan)

@@ -12,6 +12,7 @@ from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.wording import name_of
+from tests.planner.conftest import AMPLE
 
 PENULTIMATE, ALL_STAGES = LinearProbe(layers="penultimate"), LinearProbe(layers="all_stages")
 NAMES = ("probe", "all_stages_probe", "finetune", "scratch")
@@ -56,7 +57,7 @@ def test_the_planner_reads_nothing_but_its_arguments():
 def test_more_time_never_makes_a_feasible_alternative_infeasible_nor_its_training_shorter(cases):
     for profile, budget, evidence in cases:
         known, longest = set(), 0
-        for seconds in (1, 30, 100, 300, 1_000, 10_000, 100_000, 1e7, None):
+        for seconds in (1, 30, 100, 300, 1_000, 10_000, 100_000, 1e7):
             try:
                 plan = plan_transfer(profile, replace(budget, seconds=seconds), evidence=evidence)
             except BudgetError:
@@ -144,7 +145,7 @@ def test_the_time_said_to_change_the_plan_makes_the_alternative_feasible(profile
 
 
 def test_with_time_for_everything_the_decision_waits_for_the_probes(profile_of):
-    plan = plan_transfer(profile_of(), Budget())
+    plan = plan_transfer(profile_of(), AMPLE)
 
     assert plan.strategy == PENULTIMATE
     assert plan.needs_probe
@@ -168,7 +169,7 @@ def test_with_one_strategy_left_nothing_waits(profile_of):
 
 
 def test_a_budget_too_small_for_the_probe_is_refused_with_the_smallest_that_would_do(profile_of):
-    needed = plan_transfer(profile_of(), Budget()).alternatives[0].seconds.value
+    needed = plan_transfer(profile_of(), AMPLE).alternatives[0].seconds.value
 
     with pytest.raises(BudgetError, match=rf"time_budget allows 5 s \(time_budget={ceil(needed)} would do\)"):
         plan_transfer(profile_of(), Budget(seconds=5))
@@ -193,7 +194,7 @@ def test_fine_tuning_must_fit_memory_and_disk(profile_of, evidence_of, budget, l
 
 
 def test_free_memory_counts_like_a_budget(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(memory_available_bytes=1_000_000_000), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(memory_available_bytes=1_000_000_000), AMPLE, evidence=evidence_of())
 
     assert "memory" in plan.alternatives[-1].why_not
 
@@ -202,7 +203,7 @@ def test_free_memory_counts_like_a_budget(profile_of, evidence_of):
 
 
 def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
 
     assert isinstance(plan.strategy, FineTune)
     assert plan.strategy.steps == 3_503
@@ -213,7 +214,7 @@ def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
 
 
 def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, evidence_of):
-    whole = plan_transfer(profile_of(), Budget(), evidence=evidence_of()).chosen.seconds.high
+    whole = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).chosen.seconds.high
 
     shortened = plan_transfer(profile_of(), Budget(seconds=0.8 * whole), evidence=evidence_of())
     dropped = plan_transfer(profile_of(), Budget(seconds=0.4 * whole), evidence=evidence_of())
@@ -226,7 +227,7 @@ def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, ev
 def test_a_probe_near_its_ceiling_is_kept(profile_of, evidence_of):
     sure = evidence_of(accuracy=0.985, standard_error=0.01, all_stages_accuracy=0.985)
 
-    plan = plan_transfer(profile_of(), Budget(), evidence=sure)
+    plan = plan_transfer(profile_of(), AMPLE, evidence=sure)
 
     assert plan.strategy == PENULTIMATE
     assert rules(plan)[-1] == "headroom"
@@ -236,7 +237,7 @@ def test_a_probe_near_its_ceiling_is_kept(profile_of, evidence_of):
 def test_no_headroom_at_all_stops_at_the_probe(profile_of, evidence_of, accuracy):
     perfect = evidence_of(accuracy=accuracy, standard_error=0.0, all_stages_accuracy=1.0)
 
-    plan = plan_transfer(profile_of(), Budget(), evidence=perfect)
+    plan = plan_transfer(profile_of(), AMPLE, evidence=perfect)
 
     assert isinstance(plan.strategy, LinearProbe)
     assert rules(plan)[-1] == "headroom"
@@ -245,7 +246,7 @@ def test_no_headroom_at_all_stops_at_the_probe(profile_of, evidence_of, accuracy
 def test_the_headroom_is_that_of_the_better_probe(profile_of, evidence_of):
     recovered = evidence_of(accuracy=0.9, all_stages_accuracy=0.985, standard_error=0.01)
 
-    plan = plan_transfer(profile_of(), Budget(), evidence=recovered)
+    plan = plan_transfer(profile_of(), AMPLE, evidence=recovered)
 
     assert plan.strategy == ALL_STAGES
     assert rules(plan)[-1] == "headroom"
@@ -254,7 +255,7 @@ def test_the_headroom_is_that_of_the_better_probe(profile_of, evidence_of):
 def test_a_gain_that_is_unlikely_stops_at_the_probe(profile_of, evidence_of):
     near = evidence_of(accuracy=0.9, all_stages_accuracy=0.88)
 
-    plan = plan_transfer(profile_of(), Budget(), evidence=near)
+    plan = plan_transfer(profile_of(), AMPLE, evidence=near)
 
     assert plan.strategy == PENULTIMATE
     assert rules(plan)[-1] == "predicted_gain"
@@ -263,7 +264,7 @@ def test_a_gain_that_is_unlikely_stops_at_the_probe(profile_of, evidence_of):
 def test_the_gain_must_be_over_the_better_probe_not_over_the_penultimate_one(profile_of, evidence_of):
     recovered = evidence_of(accuracy=0.97, all_stages_accuracy=0.98, standard_error=0.002)
 
-    plan = plan_transfer(profile_of(), Budget(), evidence=recovered)
+    plan = plan_transfer(profile_of(), AMPLE, evidence=recovered)
 
     assert predict_gain(recovered).chance_above(WORTHWHILE_GAIN) > CHANCE_NEEDED
     assert plan.strategy == ALL_STAGES
@@ -280,8 +281,8 @@ def test_all_stages_are_taken_only_if_better_by_more_than_a_standard_error(profi
 def test_few_far_images_stay_with_the_all_stages_probe(profile_of, evidence_of):
     few = {"smallest_class": 5, "largest_class": 50, "rows_cached": 0}
 
-    stopped = plan_transfer(profile_of(n_samples=399, **few), Budget(), evidence=evidence_of())
-    tuned = plan_transfer(profile_of(n_samples=400, **few), Budget(), evidence=evidence_of())
+    stopped = plan_transfer(profile_of(n_samples=399, **few), AMPLE, evidence=evidence_of())
+    tuned = plan_transfer(profile_of(n_samples=400, **few), AMPLE, evidence=evidence_of())
 
     assert stopped.strategy == ALL_STAGES
     assert rules(stopped)[-1] == "few_images"
@@ -291,7 +292,7 @@ def test_few_far_images_stay_with_the_all_stages_probe(profile_of, evidence_of):
 def test_few_near_images_are_judged_by_the_gain_alone(profile_of, evidence_of):
     profile = profile_of(n_samples=399, smallest_class=5, largest_class=50, rows_cached=0)
 
-    plan = plan_transfer(profile, Budget(), evidence=evidence_of(all_stages_accuracy=0.6))
+    plan = plan_transfer(profile, AMPLE, evidence=evidence_of(all_stages_accuracy=0.6))
 
     assert "predicted_gain" in rules(plan)
 
@@ -299,9 +300,9 @@ def test_few_near_images_are_judged_by_the_gain_alone(profile_of, evidence_of):
 def test_rates_follow_what_the_earlier_stages_add_not_the_number_of_images(profile_of, evidence_of):
     for n in (500, 50_000):
         profile = profile_of(n_samples=n, smallest_class=20, largest_class=100)
-        far = plan_transfer(profile, Budget(), evidence=evidence_of(), strategy="finetune").strategy
+        far = plan_transfer(profile, AMPLE, evidence=evidence_of(), strategy="finetune").strategy
         near_evidence = evidence_of(all_stages_accuracy=0.6)
-        near = plan_transfer(profile, Budget(), evidence=near_evidence, strategy="finetune").strategy
+        near = plan_transfer(profile, AMPLE, evidence=near_evidence, strategy="finetune").strategy
 
         assert (far.regime, far.lr, far.lr_decay) == ("far", 0.05, 1.3)
         assert (near.regime, near.lr, near.lr_decay) == ("near", 0.01, 2.6)
@@ -311,12 +312,12 @@ def test_rates_follow_what_the_earlier_stages_add_not_the_number_of_images(profi
 def test_a_delta_that_is_small_or_uncertain_is_not_far(profile_of, evidence_of, delta, error):
     evidence = evidence_of(all_stages_accuracy=0.6 + delta, standard_error=error)
 
-    assert plan_transfer(profile_of(), Budget(), evidence=evidence, strategy="finetune").strategy.regime == "near"
+    assert plan_transfer(profile_of(), AMPLE, evidence=evidence, strategy="finetune").strategy.regime == "near"
 
 
 @pytest.mark.parametrize(("risk", "z"), [("balanced", 0.5), ("safe", 1.64)])
 def test_risk_sets_how_clearly_the_network_must_win(profile_of, evidence_of, risk, z):
-    plan = plan_transfer(profile_of(), Budget(risk=risk), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), replace(AMPLE, risk=risk), evidence=evidence_of())
 
     assert plan.strategy.accept_z == z
 
@@ -329,7 +330,7 @@ def test_a_run_that_overran_its_budget_still_has_its_probe(profile_of, evidence_
 
 def test_evidence_of_stages_that_the_backbone_lacks_is_refused(profile_of, evidence_of):
     with pytest.raises(InvalidInputError, match="all_stages_accuracy"):
-        plan_transfer(profile_of(n_features_all_stages=1_280), Budget(), evidence=evidence_of())
+        plan_transfer(profile_of(n_features_all_stages=1_280), AMPLE, evidence=evidence_of())
 
 
 # --- asked for ---
@@ -338,18 +339,18 @@ def test_evidence_of_stages_that_the_backbone_lacks_is_refused(profile_of, evide
 @pytest.mark.parametrize("strategy", ["fine_tune", "prob", None, ["probe"]])
 def test_a_mistyped_strategy_is_refused_with_the_names(profile_of, strategy):
     with pytest.raises(InvalidInputError, match="'auto', 'probe', 'all_stages_probe', 'finetune', 'scratch'"):
-        plan_transfer(profile_of(), Budget(), strategy=strategy)
+        plan_transfer(profile_of(), AMPLE, strategy=strategy)
 
 
 def test_a_near_miss_is_suggested(profile_of):
     with pytest.raises(InvalidInputError, match=r"Got 'fine_tune' instead\. Did you mean 'finetune'\?"):
-        plan_transfer(profile_of(), Budget(), strategy="fine_tune")
+        plan_transfer(profile_of(), AMPLE, strategy="fine_tune")
 
 
 def test_fine_tuning_that_was_asked_for_waits_only_for_its_rates(profile_of, evidence_of):
-    assert plan_transfer(profile_of(), Budget(), strategy="finetune").needs_probe
-    assert not plan_transfer(profile_of(n_features_all_stages=1_280), Budget(), strategy="finetune").needs_probe
-    assert not plan_transfer(profile_of(), Budget(), strategy="finetune", evidence=evidence_of()).needs_probe
+    assert plan_transfer(profile_of(), AMPLE, strategy="finetune").needs_probe
+    assert not plan_transfer(profile_of(n_features_all_stages=1_280), AMPLE, strategy="finetune").needs_probe
+    assert not plan_transfer(profile_of(), AMPLE, strategy="finetune", evidence=evidence_of()).needs_probe
 
 
 def test_a_strategy_asked_for_that_does_not_fit_is_refused(profile_of):
@@ -362,3 +363,16 @@ def test_a_strategy_asked_for_that_no_longer_fits_after_the_probes_leaves_the_pr
 
     assert plan.strategy == ALL_STAGES
     assert rules(plan)[-1] == "does_not_fit"
+
+
+def test_without_a_time_budget_training_stays_short_and_says_what_more_time_would_allow(profile_of, evidence_of):
+    unasked = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    asked = plan_transfer(profile_of(), Budget(), evidence=evidence_of(), strategy="finetune")
+    quick = plan_transfer(profile_of(train_seconds_per_image=0.0005), Budget(), evidence=evidence_of())
+
+    assert isinstance(unasked.strategy, LinearProbe)
+    assert "without a time_budget" in unasked.alternatives[-1].why_not
+    assert (unasked.training_limit, asked.training_limit) == (600, None)
+    assert isinstance(asked.strategy, FineTune)
+    assert isinstance(quick.strategy, FineTune)
+    assert quick.chosen.seconds.high <= 600

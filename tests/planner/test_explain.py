@@ -1,7 +1,8 @@
 from html.parser import HTMLParser
 
 from bottleneck.errors import BudgetError
-from bottleneck.planner import Budget, plan_transfer
+from bottleneck.planner import plan_transfer
+from tests.planner.conftest import AMPLE
 
 
 class Texts(HTMLParser):
@@ -44,13 +45,13 @@ def test_extreme_numbers_fit_in_100_columns(profile_of, evidence_of):
         device="a-very-long-name-without-a-space-" * 8,
     )
 
-    text = str(plan_transfer(profile, Budget(), evidence=evidence_of(), strategy="scratch"))
+    text = str(plan_transfer(profile, AMPLE, evidence=evidence_of(), strategy="scratch"))
 
     assert max(map(len, text.splitlines())) < 100
 
 
 def test_columns_start_where_their_titles_do(profile_of, evidence_of):
-    lines = str(plan_transfer(profile_of(), Budget(), evidence=evidence_of())).splitlines()
+    lines = str(plan_transfer(profile_of(), AMPLE, evidence=evidence_of())).splitlines()
     header = next(line for line in lines if line.split()[:1] == ["strategy"])
     rows = lines[lines.index(header) + 1 :][:3]
 
@@ -60,7 +61,7 @@ def test_columns_start_where_their_titles_do(profile_of, evidence_of):
 
 
 def test_the_text_holds_the_decision_its_reasons_and_the_rule_of_thumb(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
     text = " ".join(str(plan).split())
 
     assert [line[:4] for line in str(plan).splitlines() if line.startswith(">")] == [">  f"]
@@ -74,14 +75,14 @@ def test_the_text_holds_the_decision_its_reasons_and_the_rule_of_thumb(profile_o
 
 
 def test_what_is_not_known_is_called_unknown(profile_of):
-    plan = plan_transfer(profile_of(), Budget())
+    plan = plan_transfer(profile_of(), AMPLE)
 
     assert str(plan).count("unknown") == len(plan.alternatives)
     assert "so far" in str(plan)
 
 
 def test_html_is_closed_and_holds_what_the_text_holds(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
 
     page = Texts(plan._repr_html_())
 
@@ -92,7 +93,7 @@ def test_html_is_closed_and_holds_what_the_text_holds(profile_of, evidence_of):
 
 
 def test_html_escapes_what_others_named(profile_of):
-    html = plan_transfer(profile_of(device="<script>alert('x')</script>"), Budget())._repr_html_()
+    html = plan_transfer(profile_of(device="<script>alert('x')</script>"), AMPLE)._repr_html_()
 
     assert "<script" not in html
     assert "&lt;script&gt;" in html

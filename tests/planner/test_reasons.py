@@ -11,6 +11,7 @@ from bottleneck.planner.decide import CHANCE_NEEDED, STAGES_WIN_BELOW, STOP_HEAD
 from bottleneck.planner.gain import accuracy_with_twice_the_images, predict_gain
 from bottleneck.planner.reasons import THUMB_FEW
 from bottleneck.planner.wording import duration, size
+from tests.planner.conftest import AMPLE
 
 
 def sourced_numbers(plan):
@@ -19,7 +20,7 @@ def sourced_numbers(plan):
     n = profile.n_samples
     counts = [n, n - profile.rows_cached, profile.n_parameters, recipe_steps(n), scratch_steps(n), 90]
     counts += [STAGES_WIN_BELOW, SCRATCH_FROM, TINY_NETWORK, THUMB_FEW]
-    seconds = [budget.seconds] if budget.seconds is not None else []
+    seconds = [plan.training_limit] if plan.training_limit is not None else []
     n_bytes = [profile.memory_available_bytes, budget.memory_bytes or 0, budget.disk_bytes or 0]
     shares, plain = [CHANCE_NEEDED, WORTHWHILE_GAIN], [STOP_HEADROOM_SE]
     for found in plan.alternatives:
@@ -79,7 +80,7 @@ def test_every_reason_has_a_rule_and_ends_as_a_sentence(cases):
 
 
 def test_the_same_rule_says_other_numbers_of_other_evidence(profile_of, evidence_of):
-    plans = [plan_transfer(profile_of(), Budget(), evidence=evidence_of(accuracy=share)) for share in (0.6, 0.61)]
+    plans = [plan_transfer(profile_of(), AMPLE, evidence=evidence_of(accuracy=share)) for share in (0.6, 0.61)]
 
     assert "60.0 %" in plans[0].reasons[0].sentence
     assert "61.0 %" in plans[1].reasons[0].sentence
@@ -92,27 +93,27 @@ def test_the_same_rule_says_other_numbers_of_other_evidence(profile_of, evidence
 def test_the_rule_of_thumb_goes_by_size_and_domain(profile_of, evidence_of, n, with_evidence, choice):
     profile = profile_of(n_samples=n, largest_class=500, rows_cached=0)
 
-    plan = plan_transfer(profile, Budget(), evidence=evidence_of() if with_evidence else None)
+    plan = plan_transfer(profile, AMPLE, evidence=evidence_of() if with_evidence else None)
 
     assert plan.rule_of_thumb.strategy == choice
     assert f"{n:,} images" in plan.rule_of_thumb.sentence
 
 
 def test_a_rate_chosen_without_evidence_is_not_passed_off_as_evidence(profile_of):
-    plan = plan_transfer(profile_of(), Budget(), strategy="finetune")
+    plan = plan_transfer(profile_of(), AMPLE, strategy="finetune")
 
     assert "not known" in next(reason.sentence for reason in plan.reasons if reason.rule == "regime")
 
 
 def test_a_plan_names_the_other_strategies_that_fit_and_how_to_ask_for_them(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
 
     offered = [change.sentence.split()[0] for change in plan.what_would_change if change.rule == "strategy"]
     assert offered == ["strategy='probe'", "strategy='all_stages_probe'"]
 
 
 def test_a_plan_to_train_says_what_would_keep_the_probe(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(), evidence=evidence_of())
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
     changes = {change.rule: change.sentence for change in plan.what_would_change}
 
     least = int(re.search(r"under (\d+)", changes["time_budget"]).group(1))
@@ -126,6 +127,6 @@ def test_a_plan_to_train_says_what_would_keep_the_probe(profile_of, evidence_of)
 
 
 def test_a_forced_plan_says_how_to_let_the_evidence_decide(profile_of):
-    plan = plan_transfer(profile_of(), Budget(), strategy="probe")
+    plan = plan_transfer(profile_of(), AMPLE, strategy="probe")
 
     assert any("strategy='auto'" in change.sentence for change in plan.what_would_change)
