@@ -1,0 +1,142 @@
+"""A cache folder: one store a feature space, and the keys of files seen before."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bottleneck.cache.files import cache_errors
+from bottleneck.cache.keys import DIGEST_CHARACTERS, FeatureSpace
+from bottleneck.cache.layout import read_space
+from bottleneck.cache.stat_index import FileStat, StatIndex
+from bottleneck.cache.store import SpaceStore
+from bottleneck.cache.verify import VerifyReport, drop_shard, verify_space
+
+STAT_INDEX = "files-v1.sqlite3"
+
+_SPACE_FOLDER = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
+
+
+class FeatureCache:
+    """Features of images on disk, shared by any number of processes.
+
+    Nothing is written before features are appended or files remembered. Objects can be pickled; copies reopen the
+    files.
+
+    Parameters
+    ----------
+    cache_dir
+        The folder, made when it is first needed.
+
+    Examples
+    --------
+    >>> cache = FeatureCache("~/.cache/features")          # doctest: +SKIP
+    >>> store = cache.space(space)                         # doctest: +SKIP
+    >>> store.append(rows)                                 # doctest: +SKIP
+    >>> store.read(store.find(rows.keys), "penultimate")   # doctest: +SKIP
+    """
+
+    def __init__(self, cache_dir: str | Path) -> None:
+        self.cache_dir = Path(cache_dir).expanduser().absolute()
+        self._made_ns = time.time_ns()
+
+    def space(self, space: FeatureSpace) -> SpaceStore:
+        """Return the store of one feature space; it reads its folder when first used."""
+        return SpaceStore(self.cache_dir, space)
+
+    def spaces(self) -> tuple[FeatureSpace, ...]:
+        """Return the feature spaces in this cache.
+
+        Raises
+        ------
+        CacheError
+            The folder cannot be read, or a description in it is damaged or from a newer version of the library.
+        """
+        if not self.cache_dir.exists():
+            return ()
+        with cache_errors(self.cache_dir):
+            folders = [path for path in sorted(self.cache_dir.iterdir()) if _SPACE_FOLDER.fullmatch(path.name)]
+            return tuple(space for folder in folders if (space := read_space(folder)) is not None)
+
+    def recall(self, stats: Sequence[FileStat]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return the content keys of files that were seen before and have not changed.
+
+        Parameters
+        ----------
+        stats
+            ``(path, size, mtime_ns)`` of each file.
+
+        Returns
+        -------
+        keys
+            uint8, shape (n, 16); zeros where unknown.
+        known
+            bool, shape (n,).
+        """
+        return self._stat_index.recall(stats)
+
+    def remember(self, stats: Sequence[FileStat], keys: NDArray[np.uint8], *, read_after_ns: int | None = None) -> None:
+        """Remember the content keys of files for ``recall``.
+
+        Files that changed less than two seconds before ``read_after_ns`` are left out: they could change again
+        without their modification time telling.
+
+        Parameters
+        ----------
+        stats
+            ``(path, size, mtime_ns)`` of each file, taken before its content was read.
+        keys
+            uint8, shape (n, 16).
+        read_after_ns
+            A time (``time.time_ns``) before the first of these files was read; by default that at which this
+            object was made.
+
+        Raises
+        ------
+        CacheError
+            The folder cannot be made.
+        """
+        with cache_errors(self.cache_dir):
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+        read_after_ns = self._made_ns if read_after_ns is None else read_after_ns
+        self._stat_index.remember(stats, keys, read_after_ns=read_after_ns)
+
+    def verify(self) -> VerifyReport:
+        """Read every shard of every space and compare checksums, format and manifest.
+
+        Raises
+        ------
+        CacheError
+            A folder cannot be read, or is from a newer version of the library.
+        """
+        spaces = self.spaces()
+        with cache_errors(self.cache_dir):
+            reports = [verify_space(self.cache_dir / space.digest, space) for space in spaces]
+        return VerifyReport(
+            n_good=sum(report.n_good for report in reports),
+            bad=tuple(shard for report in reports for shard in report.bad),
+            newer=tuple(path for report in reports for path in report.newer),
+        )
+
+    def repair(self) -> VerifyReport:
+        """Drop all damaged and missing shards for good, and return what ``verify`` found before.
+
+        Their rows are misses afterwards and are computed again when they are next needed.
+
+        Raises
+        ------
+        CacheError
+            As for ``verify``, or a folder cannot be written.
+        """
+        report = self.verify()
+        with cache_errors(self.cache_dir):
+            for shard in report.bad:
+                drop_shard(shard)
+        return report
+
+    @property
+    def _stat_index(self) -> StatIndex:
+        return StatIndex(self.cache_dir / STAT_INDEX)

@@ -1,0 +1,91 @@
+"""Check shards wholly: checksum, format, and what the manifest says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bottleneck.cache.files import fresh_sha256_of
+from bottleneck.cache.format import SHARD_VERSION, keys_sha256, read_header, shard_version
+from bottleneck.cache.keys import FeatureSpace
+from bottleneck.cache.layout import MANIFEST, SHARDS, shard_names
+from bottleneck.cache.manifest import ShardRecord, append_dropped, name_fits, read_manifest
+from bottleneck.errors import CorruptShardError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadShard:
+    """A shard that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyReport:
+    """What a check of a cache found.
+
+    Attributes
+    ----------
+    n_good
+        Number of shards that hold what was written.
+    bad
+        Damaged and missing shards.
+    newer
+        Intact shards that only a newer version of the library can read.
+    """
+
+    n_good: int
+    bad: tuple[BadShard, ...]
+    newer: tuple[Path, ...]
+
+
+def inspect_shard(path: Path, space: FeatureSpace) -> ShardRecord:
+    """Return what the manifest should say of a shard, or raise ``CorruptShardError``."""
+    sha256 = _named_sha256(path)
+    header = read_header(path, space)
+    return ShardRecord(
+        file=path.name,
+        sha256=sha256,
+        keys_sha256=keys_sha256(header.keys),
+        n_rows=len(header.keys),
+        n_bytes=path.stat().st_size,
+    )
+
+
+def verify_space(folder: Path, space: FeatureSpace) -> VerifyReport:
+    """Check every shard of a space, listed in the manifest or not."""
+    manifest = read_manifest(folder / MANIFEST)
+    n_good, bad, newer = 0, [], []
+    for name in sorted(shard_names(folder) - manifest.dropped | manifest.shards.keys()):
+        path = folder / SHARDS / name
+        try:
+            _named_sha256(path)
+            if shard_version(path) > SHARD_VERSION:
+                newer.append(path)
+                continue
+            found = inspect_shard(path, space)
+            if manifest.shards.get(name, found) != found:
+                raise CorruptShardError("is not what the manifest says")
+            n_good += 1
+        except CorruptShardError as exc:
+            bad.append(BadShard(path=path, reason=str(exc)))
+    return VerifyReport(n_good=n_good, bad=tuple(bad), newer=tuple(newer))
+
+
+def drop_shard(shard: BadShard) -> None:
+    """Remove a shard and take it off the list; its rows are misses from then on."""
+    shard.path.unlink(missing_ok=True)
+    append_dropped(shard.path.parents[1] / MANIFEST, shard.path.name)
+
+
+def _named_sha256(path: Path) -> str:
+    """Return the checksum of a shard that has the one in its name, or raise ``CorruptShardError``."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            sha256 = fresh_sha256_of(file)
+    except FileNotFoundError as exc:
+        raise CorruptShardError("is missing") from exc
+    except OSError as exc:
+        raise CorruptShardError(f"cannot be read ({exc.strerror})") from exc
+    if not name_fits(path.name, sha256):
+        raise CorruptShardError("does not have the checksum in its name")
+    return sha256
