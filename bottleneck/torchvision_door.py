@@ -7,6 +7,7 @@ The registry's torchvision wheel is built for CUDA. Beside a CPU-only torch its 
 """
 
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -28,19 +29,24 @@ _declared: "list[Library]" = []
 def torchvision() -> ModuleType:
     """Import torchvision, declaring its missing operator schemas first when its extension cannot load."""
     try:
-        import torchvision
+        return import_module("torchvision")
     except RuntimeError as exc:
         if "torchvision::" not in str(exc):
             raise
         _forget_half_imported()
         _declare_missing_schemas()
-        import torchvision
-    return torchvision
+    return import_module("torchvision")
 
 
 def has_operators() -> bool:
     """Say whether torchvision's C++ operators loaded (decoding, nms)."""
     return bool(torchvision().extension._has_ops())
+
+
+def transforms_functional() -> ModuleType:
+    """Return ``torchvision.transforms.v2.functional``, which torchvision does not import by itself."""
+    torchvision()
+    return import_module("torchvision.transforms.v2.functional")
 
 
 def _forget_half_imported() -> None:
@@ -51,7 +57,7 @@ def _forget_half_imported() -> None:
 
 
 def _declare_missing_schemas() -> None:
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]  # torch leaves it untyped
     for schema in MISSING_SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(library)

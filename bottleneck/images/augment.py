@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bottleneck.torchvision_door import torchvision
+from bottleneck.torchvision_door import transforms_functional
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 """How much a crop may be stretched (Szegedy et al. 2015, "Going deeper with convolutions", section 6)."""
@@ -41,8 +41,7 @@ def augment(
     -------
     uint8 tensor (n, 3, size, size)
     """
-    torchvision()
-    from torchvision.transforms.v2 import functional
+    functional = transforms_functional()
 
     height, width = pixels.shape[-2:]
     out = pixels.new_empty((len(pixels), 3, size, size))

@@ -1,0 +1,59 @@
+"""The way in: every mistake of a user becomes one message and exit status 2, never a traceback."""
+
+import os
+import sys
+import warnings
+
+from typer.exceptions import Abort, Exit, TyperException
+
+from bottleneck.cli.app import app
+from bottleneck.errors import TransferError, TransferWarning
+
+USER_MISTAKE = 2
+INTERNAL_ERROR = 1
+INTERRUPTED = 130
+DEBUG_VARIABLE = "BOTTLENECK_DEBUG"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status: 0, 1 (our fault), 2 (the user's mistake) or 130 (Ctrl-C)."""
+    warnings.showwarning = _show_warning
+    try:
+        status = app(arguments, prog_name="bottleneck", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except Exit as exc:
+        return exc.exit_code
+    except TyperException as exc:
+        return _say(f"{exc.format_message()} Try: bottleneck --help", exc.exit_code)
+    except TransferError as exc:
+        return _say(str(exc), USER_MISTAKE)
+    except (KeyboardInterrupt, Abort):
+        return _say("Interrupted. Features that were extracted so far stay in the cache.", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): close it, or Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as exc:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        what = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        return _say(
+            f"Internal error, not a mistake of yours: {what}. Set {DEBUG_VARIABLE}=1 to see where, and report it.",
+            INTERNAL_ERROR,
+        )
+
+
+def _say(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """Print our own warnings as a sentence, and keep the libraries' to those who debug."""
+    if issubclass(category, TransferWarning) or os.environ.get(DEBUG_VARIABLE):
+        print(f"warning: {message}", file=sys.stderr)

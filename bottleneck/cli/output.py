@@ -1,0 +1,36 @@
+"""How the commands print: plain text for people, one JSON object as the last line for programs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bottleneck.planner import Plan
+
+
+def emit(wanted: bool, **fields: Any) -> None:
+    """Print the fields as one line of JSON if it was asked for."""
+    if wanted:
+        print(json.dumps(fields, default=str), flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(cells)).rstrip()
+        for cells in (list(zip(row, widths, strict=True)) for row in [header, *rows])
+    ]
+    return "\n".join(lines)
+
+
+def plan_fields(plan: Plan) -> dict[str, Any]:
+    """Return what `bottleneck plan --json` prints: the strategy by its name, the rest as in the plan's own JSON."""
+    whole = json.loads(plan.to_json())
+    return {
+        "strategy": plan.strategy_name,
+        "needs_probe": plan.needs_probe,
+        "reasons": [{"rule": reason.rule, "sentence": reason.sentence} for reason in plan.reasons],
+        "alternatives": whole["alternatives"],
+        "rule_of_thumb": whole["rule_of_thumb"],
+        "what_would_change": whole["what_would_change"],
+    }

@@ -1,0 +1,248 @@
+"""One fit on its way: the parts that were opened for it, and the steps that it consists of."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from bottleneck.backbones import Backbone, load_backbone
+from bottleneck.cache import FeatureCache
+from bottleneck.estimators.layers import PENULTIMATE, join_layers, layers_of
+from bottleneck.extraction import Extractor, Precision
+from bottleneck.features import Features, compute_features
+from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
+from bottleneck.finetune.groups import has_layer_norm
+from bottleneck.heads import LogisticHead, screen_features
+from bottleneck.images import ImageSource, subset
+from bottleneck.planner import (
+    Budget,
+    FineTune,
+    LinearProbe,
+    Plan,
+    ProbeEvidence,
+    Profile,
+    Scratch,
+    StrategyName,
+    percent,
+    plan_transfer,
+)
+from bottleneck.progress import ProgressCallback
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Everything that one ``fit`` works with."""
+
+    source: ImageSource
+    labels: NDArray[Any]
+    sample_weight: NDArray[np.float64] | None
+    extractor: Extractor
+    cache: FeatureCache
+    precision: Precision
+    profile: Profile
+    budget: Budget
+    strategy: StrategyName
+    head: Any
+    settings: FineTuneSettings
+    seed: int
+    began: float
+    progress: ProgressCallback
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """A head fitted on frozen features, and what it showed."""
+
+    head: Any
+    layers: tuple[str, ...]
+    evidence: ProbeEvidence | None
+    """None where nothing could be held out: one image a class"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The classifier that a run delivers: a head on layers of a backbone, and how it came about."""
+
+    backbone: Backbone
+    head: Any
+    layers: tuple[str, ...]
+    accuracy: float
+    strategy: StrategyName
+    message: str
+    history: tuple[EpochRecord, ...] = ()
+
+
+def plan_run(run: Run, evidence: ProbeEvidence | None = None) -> Plan:
+    """Ask the planner, with or without what the probes showed."""
+    return plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
+
+
+def extract_run(run: Run, on_error: str) -> Features:
+    """Return the features of every layer: one pass, or none where the cache has them all."""
+    return compute_features(
+        run.source,
+        run.extractor,
+        run.cache,
+        precision=run.precision,
+        layers=tuple(run.extractor.backbone.layer_widths),
+        on_error=on_error,
+        progress=run.progress,
+    )
+
+
+def readable_part(run: Run, features: Features) -> Run:
+    """Return the run without the images that could not be read."""
+    if len(features.kept) == len(run.source):
+        return run
+    return replace(
+        run,
+        source=subset(run.source, features.kept),
+        labels=run.labels[features.kept],
+        sample_weight=None if run.sample_weight is None else run.sample_weight[features.kept],
+    )
+
+
+def fit_probe(run: Run, features: Features) -> Probe:
+    """Fit the head on penultimate features, and screen what the earlier stages would add."""
+    began = time.monotonic()
+    penultimate = features.layers["penultimate"]
+    head = fit_head(run, penultimate)
+    evidence = _evidence(run, features, head, began=began) if np.isfinite(head.accuracy_cv_) else None
+    return Probe(head=head, layers=PENULTIMATE, evidence=evidence)
+
+
+def _evidence(run: Run, features: Features, head: Any, *, began: float) -> ProbeEvidence:
+    """Say what the probes showed: the head by its own folds, the earlier stages by closed-form leave-one-out."""
+    blocks = {"penultimate": features.layers["penultimate"]}
+    if len(features.layers) > 1:
+        blocks["all_stages"] = join_layers(features.layers, tuple(features.layers))
+    screen = screen_features(blocks, run.labels, sample_weight=run.sample_weight, random_state=run.seed)
+    all_stages = None
+    if len(blocks) > 1:
+        lead = screen.gain("all_stages", over="penultimate").accuracy
+        all_stages = float(np.clip(head.accuracy_cv_ + lead, 0, 1))
+    now = time.monotonic()
+    return ProbeEvidence(
+        accuracy=head.accuracy_cv_,
+        standard_error=head.accuracy_se_,
+        train_accuracy=float((head.predict(features.layers["penultimate"]) == run.labels).mean()),
+        head_seconds=now - began,
+        all_stages_accuracy=all_stages,
+        learning_curve=tuple((point.n_samples, point.accuracy) for point in screen.learning_curve),
+        spent_seconds=now - run.began,
+    )
+
+
+def fit_head(run: Run, features: NDArray[np.float32]) -> Any:
+    """Return a fitted clone of the run's head."""
+    return clone(run.head).fit(features, run.labels, sample_weight=run.sample_weight)
+
+
+def carry_out(run: Run, plan: Plan, probe: Probe, features: Features) -> Outcome:
+    """Do what the plan says, and deliver the probe wherever that turns out no better."""
+    match plan.strategy:
+        case LinearProbe(layers="all_stages"):
+            return _all_stages(run, probe, features)
+        case LinearProbe():
+            return _deliver(run, probe, "The head on the penultimate layer is delivered.")
+        case FineTune() | Scratch():
+            return _fine_tuned(run, plan, probe, features)
+
+
+def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
+    return Outcome(
+        backbone=run.extractor.backbone,
+        head=probe.head,
+        layers=probe.layers,
+        accuracy=probe.head.accuracy_cv_,
+        strategy="probe",
+        message=message,
+    )
+
+
+def _all_stages(run: Run, probe: Probe, features: Features) -> Outcome:
+    """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
+    layers = layers_of(run.extractor.backbone, "all_stages")
+    head = fit_head(run, join_layers(features.layers, layers))
+    before, after = probe.head.accuracy_cv_, head.accuracy_cv_
+    compared = f"{percent(after)} out of fold, against {percent(before)} with the penultimate layer alone"
+    if run.strategy == "auto" and after < before:
+        return _deliver(run, probe, f"The head on all stages was worse ({compared}); the penultimate one is delivered.")
+    return Outcome(
+        backbone=run.extractor.backbone,
+        head=head,
+        layers=layers,
+        accuracy=after,
+        strategy="all_stages_probe",
+        message=f"The head on all stages is delivered: {compared}.",
+    )
+
+
+def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: Features) -> Outcome:
+    """Train all layers from the probe, or from random weights, and deliver the better of probe and network."""
+    scratch = isinstance(plan.strategy, Scratch)
+    if scratch:
+        result = _train_from_scratch(run, plan)
+    else:
+        result = _finetune(run, plan, run.extractor.backbone, probe.head, features.layers["penultimate"])
+    comparison = result.comparison
+    if not result.accepted or comparison is None:
+        return replace(_deliver(run, probe, result.message), history=result.history)
+    reached, needed = comparison.probe_accuracy + comparison.gain, probe.head.accuracy_cv_
+    if scratch and reached <= needed:
+        message = f"From random weights {percent(reached)} were reached out of fold, no more than the probe's "
+        return replace(_deliver(run, probe, f"{message}{percent(needed)}."), history=result.history)
+    return Outcome(
+        backbone=result.backbone,
+        head=result.head,
+        layers=PENULTIMATE,
+        accuracy=reached,
+        strategy="scratch" if scratch else "finetune",
+        message=result.message,
+        history=result.history,
+    )
+
+
+def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
+    """Train the same network from random weights, starting from a probe on its untrained features."""
+    given = run.extractor.backbone
+    backbone = load_backbone(given, None, preprocess=given.preprocess)
+    extractor = Extractor(backbone, run.extractor.settings)
+    untrained = compute_features(run.source, extractor, run.cache, precision="float32", progress=run.progress)
+    penultimate = untrained.layers["penultimate"]
+    return _finetune(run, plan, backbone, fit_head(run, penultimate), penultimate)
+
+
+def _finetune(
+    run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: NDArray[np.float32]
+) -> FineTuneResult:
+    return finetune(
+        run.source,
+        run.labels,
+        backbone=backbone,
+        head=head,
+        features=features,
+        settings=planned_settings(run.settings, plan, backbone),
+        sample_weight=run.sample_weight,
+        seed=run.seed,
+        device=run.extractor.device,
+        workers=run.extractor.workers,
+        deadline=None if plan.training_limit is None else run.began + plan.training_limit,
+        progress=run.progress,
+    )
+
+
+def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone) -> FineTuneSettings:
+    """Return the settings with the plan's numbers wherever the user left "auto"."""
+    strategy = plan.strategy
+    assert isinstance(strategy, FineTune | Scratch)
+    planned: dict[str, float] = {"steps": strategy.steps, "folds": strategy.folds}
+    # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
+    if not has_layer_norm(backbone.network):
+        planned["lr"] = strategy.lr
+        planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
+    chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
+    return replace(settings, acceptance_z=strategy.accept_z, **chosen)

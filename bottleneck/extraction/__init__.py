@@ -1,0 +1,17 @@
+"""Image source x backbone x device to batches of features. Knows no cache."""
+
+from bottleneck.extraction.devices import MIN_COSINE, Precision, fastest_precision, resolve_device
+from bottleneck.extraction.extract import CHECKED_ROWS, ExtractionSettings, Extractor, FeatureBatch
+from bottleneck.extraction.network import fold_batch_norm
+
+__all__ = [
+    "CHECKED_ROWS",
+    "MIN_COSINE",
+    "ExtractionSettings",
+    "Extractor",
+    "FeatureBatch",
+    "Precision",
+    "fastest_precision",
+    "fold_batch_norm",
+    "resolve_device",
+]

@@ -1,0 +1,58 @@
+"""A network prepared for inference once: BatchNorm folded into its convolutions, memory in channels_last."""
+
+import copy
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_for_inference(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a copy of the network that computes the same function faster on ``device``."""
+    prepared = copy.deepcopy(network).eval().requires_grad_(False)
+    fold_batch_norm(prepared)
+    prepared.to(device=device)
+    # Only four-dimensional weights change; other layers do not notice.
+    return prepared.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def fold_batch_norm(network: nn.Module) -> int:
+    """Fold, in place, every BatchNorm that directly follows a convolution into it; return how many.
+
+    The module tree keeps its names, so that hooks on stages go on working. A network that ``torch.fx`` cannot
+    trace is left as it is: correct, and slower.
+    """
+    try:
+        graph = fx.Tracer().trace(network)
+    except Exception as exc:  # noqa: BLE001  tracing runs the user's forward, which may raise anything
+        logger.info("BatchNorm is not folded: %s cannot be traced (%s)", type(network).__name__, exc)
+        return 0
+    folded = 0
+    for conv_name, norm_name in _foldable_pairs(graph, network):
+        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        network.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        network.set_submodule(norm_name, nn.Identity())
+        folded += 1
+    return folded
+
+
+def _foldable_pairs(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
+    calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(network.get_submodule(str(node.target)), nn.BatchNorm2d):
+            continue
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        conv, norm = str(source.target), str(node.target)
+        used_once = calls.count(conv) == 1 and calls.count(norm) == 1
+        # A BatchNorm without running statistics normalises by the batch, even in eval mode: nothing to fold.
+        has_statistics = network.get_submodule(norm).running_mean is not None
+        if used_once and has_statistics and isinstance(network.get_submodule(conv), nn.Conv2d):
+            yield conv, norm

@@ -1,0 +1,53 @@
+"""Which feature space a run writes to and reads from."""
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from bottleneck.backbones import Backbone
+from bottleneck.cache import FeatureCache, FeatureSpace
+from bottleneck.extraction import CHECKED_ROWS, MIN_COSINE, Extractor, Precision
+from bottleneck.images import DECODE_VERSION, ImageSource, load_batches
+
+logger = logging.getLogger(__name__)
+
+STORED_DTYPE = "float16"
+
+
+def feature_space(backbone: Backbone, precision: Precision) -> FeatureSpace:
+    """Return the space that the backbone's features live in: everything that changes a feature."""
+    return FeatureSpace(
+        weights=backbone.weights_digest,
+        layers=tuple(backbone.layer_widths.items()),
+        pooling="mean",
+        preprocess=json.dumps({"decode": DECODE_VERSION, **backbone.preprocess.describe()}, sort_keys=True),
+        dtype=STORED_DTYPE,
+        precision=precision,
+    )
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for caches that nobody named: beside torch's own, so TORCH_HOME and XDG_CACHE_HOME move it."""
+    return Path(torch.hub.get_dir()).parent / "bottleneck"
+
+
+def settle_precision(extractor: Extractor, cache: FeatureCache | None, source: ImageSource) -> Precision:
+    """Return the arithmetic asked for, else the fastest whose features of the first images agree with float32."""
+    candidate = extractor.candidate_precision
+    if extractor.asked_precision or candidate == "float32":
+        return candidate
+    if cache is not None and cache.space(feature_space(extractor.backbone, candidate)).n_rows:
+        return candidate  # it was checked when those rows were written
+    cosine = _lowest_cosine_of_first_images(extractor, candidate, source)
+    if cosine < MIN_COSINE:
+        logger.info("%s features keep a cosine of only %.5f with float32, so float32 is used", candidate, cosine)
+        return "float32"
+    return candidate
+
+
+def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float:
+    rows = range(min(CHECKED_ROWS, len(source)))
+    batches = load_batches(source, rows, preprocess=extractor.backbone.preprocess, batch_size=CHECKED_ROWS, workers=0)
+    return min((extractor.lowest_cosine(batch.pixels, candidate) for batch in batches if len(batch.rows)), default=1.0)

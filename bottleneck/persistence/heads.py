@@ -1,0 +1,90 @@
+"""What a fitted linear head learned, as arrays and numbers."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bottleneck.errors import InvalidInputError, ModelFileError
+from bottleneck.heads import LogisticHead, SVMHead
+
+HEADS: dict[str, type[LogisticHead] | type[SVMHead]] = {"LogisticHead": LogisticHead, "SVMHead": SVMHead}
+
+LEARNED_ARRAYS = ("coef_", "intercept_", "Cs_", "scores_")
+LEARNED_NUMBERS = (
+    "C_", "n_iter_", "n_features_in_", "accuracy_cv_", "accuracy_se_", "log_loss_cv_", "normalize_", "slope_"
+)  # fmt: skip
+"""A head from fine-tuning has only some of them; out-of-fold probabilities stay with the training data."""
+
+
+def describe_head(head: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the description and the arrays of a fitted head.
+
+    Raises
+    ------
+    InvalidInputError
+        The head is not one of ours, or has no coefficients.
+    """
+    kind = type(head).__name__
+    if HEADS.get(kind) is not type(head) or not hasattr(head, "coef_"):
+        raise InvalidInputError(
+            f"Only classifiers with a LogisticHead or a linear SVMHead can be saved without pickle. Got {head!r}. "
+            "joblib.dump saves any; load such a file only if you trust whoever wrote it."
+        )
+    numbers = {name: _plain(getattr(head, name)) for name in LEARNED_NUMBERS if hasattr(head, name)}
+    arrays = {name: np.ascontiguousarray(getattr(head, name)) for name in LEARNED_ARRAYS if hasattr(head, name)}
+    return {"kind": kind, "params": _json_params(head), "learned": numbers, "classes": describe_labels(head)}, arrays
+
+
+def rebuild_head(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LogisticHead | SVMHead:
+    """Return the fitted head of a description and its arrays.
+
+    Raises
+    ------
+    ModelFileError
+        They do not fit together.
+    """
+    if described["kind"] not in HEADS:
+        raise ModelFileError(f"The saved head is a {described['kind']!r}, which this version does not know.")
+    head = HEADS[described["kind"]](**described["params"])
+    head.classes_ = np.array(described["classes"]["values"], dtype=described["classes"]["dtype"])
+    for name in LEARNED_NUMBERS:
+        if name in described["learned"]:
+            setattr(head, name, _number(described["learned"][name]))
+    for name in LEARNED_ARRAYS:
+        if name in arrays:
+            setattr(head, name, arrays[name])
+    n_rows = 1 if len(head.classes_) == 2 else len(head.classes_)
+    if head.coef_.shape != (n_rows, head.n_features_in_) or head.intercept_.shape != (n_rows,):
+        raise ModelFileError(f"The saved head has coefficients {head.coef_.shape} for {len(head.classes_)} classes.")
+    return head
+
+
+def describe_labels(head: Any) -> dict[str, Any]:
+    """Return the classes as JSON, with the dtype that makes them what they were.
+
+    Raises
+    ------
+    InvalidInputError
+        Classes are objects that JSON cannot hold.
+    """
+    values = head.classes_.tolist()
+    if not all(isinstance(value, str | int | float | bool) for value in values):
+        raise InvalidInputError(f"Classes must be texts or numbers to be saved. Got {values[:5]!r}.")
+    return {"dtype": head.classes_.dtype.str if head.classes_.dtype != object else "object", "values": values}
+
+
+def _json_params(head: Any) -> dict[str, Any]:
+    """Return the parameters that JSON can hold; the others (a splitter, a RandomState) do not matter once fitted."""
+    given = head.get_params(deep=False)
+    return {name: value for name, value in given.items() if isinstance(value, str | int | float | bool | None)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as JSON can hold it: NaN, which JSON does not know, as a text."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return "nan" if isinstance(plain, float) and plain != plain else plain
+
+
+def _number(value: Any) -> Any:
+    return float("nan") if value == "nan" else value

@@ -1,0 +1,132 @@
+"""Write a finished classifier as one folder, which appears whole or not at all."""
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save as numpy_to_bytes
+from safetensors.torch import save as torch_to_bytes
+from sklearn.utils.validation import check_is_fitted
+
+import bottleneck
+from bottleneck.backbones import Backbone
+from bottleneck.errors import InvalidInputError, ModelFileError
+from bottleneck.estimators import TransferClassifier
+from bottleneck.persistence.format import BACKBONE, DESCRIPTION, FORMAT, HEAD, VERSION, checksum
+from bottleneck.persistence.heads import describe_head
+
+KEPT_PARAMS = ("strategy", "time_budget", "image_shape", "on_error", "risk", "precision")
+
+
+def save(classifier: TransferClassifier, path: str | Path, *, include_backbone: bool = False) -> Path:
+    """Save a fitted classifier as a folder of JSON and safetensors.
+
+    Parameters
+    ----------
+    classifier : TransferClassifier
+        Fitted, with a LogisticHead or a linear SVMHead.
+    path : path
+        The folder to write. One that holds a saved classifier is replaced; anything else there is left alone.
+    include_backbone : bool
+        Write the backbone's weights too. Tuned weights are always written; otherwise the backbone is named, and
+        ``load`` takes it from where it came.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    NotFittedError
+    InvalidInputError
+        The head or the classes cannot be saved, or there is something else at ``path``.
+    ModelFileError
+        The folder cannot be written.
+    """
+    check_is_fitted(classifier)
+    folder = Path(path).expanduser().absolute()
+    if folder.exists() and not (folder / DESCRIPTION).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidInputError(f"{folder} exists and is not a saved classifier. Name another folder, or remove it.")
+    files = _contents(classifier, include_backbone=include_backbone)
+    try:
+        _write_folder(folder, files)
+    except OSError as exc:
+        raise ModelFileError(f"The classifier cannot be saved in {folder}: {exc.strerror or exc}.") from exc
+    return folder
+
+
+def _contents(classifier: TransferClassifier, *, include_backbone: bool) -> dict[str, bytes]:
+    backbone: Backbone = classifier.backbone_
+    head, arrays = describe_head(classifier.head_)
+    files = {HEAD: numpy_to_bytes(arrays)}
+    if include_backbone or backbone.weights.endswith(", fine-tuned"):
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in backbone.network.state_dict().items()}
+        files[BACKBONE] = torch_to_bytes(tensors)
+    params = {name: value for name, value in classifier.get_params(deep=False).items() if name in KEPT_PARAMS}
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "library": bottleneck.__version__,
+        "head": head,
+        "layers": list(classifier.layers_),
+        "precision": classifier.precision_,
+        "backbone": {
+            "name": backbone.name,
+            "weights": backbone.weights,
+            "weights_digest": backbone.weights_digest,
+            "reference": asdict(backbone.reference),
+            "preprocess": asdict(backbone.preprocess),
+        },
+        "params": params,
+        "strategy": classifier.strategy_,
+        "outcome": classifier.outcome_,
+        "accuracy_cv": classifier.accuracy_cv_,
+        "plan": json.loads(classifier.plan_.to_json()),
+        "history": [asdict(record) for record in classifier.history_],
+        "skipped": [asdict(failure) for failure in classifier.skipped_],
+        "files": {name: checksum(content) for name, content in files.items()},
+    }
+    return {DESCRIPTION: json.dumps(description, indent=2).encode(), **files}
+
+
+def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write beside the target and rename, so that there is never half a classifier under its name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial.mkdir()
+    try:
+        for name, content in files.items():
+            with (partial / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; a folder with content cannot be renamed over, so it steps aside."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    aside = folder.with_name(f"{new.name}.old")
+    folder.rename(aside)
+    try:
+        new.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside)
+
+
+def params_of(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's parameters that a description keeps."""
+    kept = {name: value for name, value in described.get("params", {}).items() if name in KEPT_PARAMS}
+    if kept.get("image_shape") is not None:
+        kept["image_shape"] = tuple(kept["image_shape"])
+    return kept

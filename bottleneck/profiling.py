@@ -1,0 +1,167 @@
+"""Measure what the planner needs: the data counted, decode, forward and training step timed for a moment."""
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bottleneck.backbones import Backbone
+from bottleneck.cache import FeatureCache
+from bottleneck.extraction import Extractor, Precision
+from bottleneck.features import count_cached, feature_space
+from bottleneck.images import ImageSource, load_batches
+from bottleneck.planner import Profile
+
+SAMPLED_IMAGES = 32
+"""Images that are decoded and, a batch at a time, sent through the network."""
+TIMED_SECONDS = 0.2
+"""Each rate is measured for about this long."""
+TRAIN_BATCH = 4
+"""Images of the timed training step: enough for a rate, small enough for a large network."""
+RATES_NOTE = "rates"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Measured seconds and bytes an image, on one device."""
+
+    device: str
+    decode_seconds_per_image: float
+    forward_seconds_per_image: float
+    train_seconds_per_image: float
+    train_bytes_per_image: int
+
+
+def profile_run(
+    source: ImageSource, labels: NDArray[Any], extractor: Extractor, cache: FeatureCache, *, precision: Precision
+) -> Profile:
+    """Return the measured facts of one run; where every row is cached, rates of an earlier run are reused."""
+    backbone = extractor.backbone
+    _, counts = np.unique(labels, return_counts=True)
+    rows_cached = count_cached(source, extractor, cache, precision=precision)
+    rates = _known_rates(extractor, cache, precision) if rows_cached == len(source) else None
+    if rates is None:
+        rates = measure_rates(source, extractor, precision=precision)
+        cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, dataclasses.asdict(rates))
+    widths = backbone.layer_widths
+    n_parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
+    return Profile(
+        n_samples=len(source),
+        n_classes=len(counts),
+        smallest_class=int(counts.min()),
+        largest_class=int(counts.max()),
+        n_features=backbone.n_features,
+        n_features_all_stages=sum(widths.values()),
+        n_parameters=n_parameters,
+        image_side=max(backbone.preprocess.crop),
+        pretrained=backbone.pretrained,
+        device=rates.device,
+        decode_seconds_per_image=rates.decode_seconds_per_image,
+        forward_seconds_per_image=rates.forward_seconds_per_image,
+        train_seconds_per_image=rates.train_seconds_per_image,
+        memory_available_bytes=available_memory(extractor.device),
+        train_bytes_per_image=rates.train_bytes_per_image,
+        feature_bytes_per_image=2 * sum(widths.values()),
+        rows_cached=rows_cached,
+    )
+
+
+def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Precision) -> Rates:
+    """Time decoding, the forward pass and a training step on a few images of the source."""
+    step = max(1, len(source) // SAMPLED_IMAGES)
+    rows = list(range(0, len(source), step))[:SAMPLED_IMAGES]
+    began = time.perf_counter()
+    batches = list(
+        load_batches(
+            source,
+            rows,
+            preprocess=extractor.backbone.preprocess,
+            batch_size=extractor.batch_size,
+            workers=extractor.workers,
+        )
+    )
+    decode = (time.perf_counter() - began) / len(rows)
+    pixels = np.concatenate([batch.pixels for batch in batches if len(batch.rows)] or [_noise(extractor.backbone)])
+    forward = _seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
+    train, train_bytes = _train_cost(extractor, pixels)
+    return Rates(
+        device=_device_name(extractor.device),
+        decode_seconds_per_image=decode,
+        forward_seconds_per_image=forward,
+        train_seconds_per_image=train,
+        train_bytes_per_image=train_bytes,
+    )
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the free bytes of a device; of the processor, what the system could hand out."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # No such figure on this system: assume what the smallest machines of today have.
+        return 4 * 2**30
+
+
+def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision) -> Rates | None:
+    note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
+    if note is None or note.get("device") != _device_name(extractor.device):
+        return None
+    return Rates(**note)
+
+
+def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
+    """Return the seconds an image of the fastest of a few calls: whatever else the machine does only adds."""
+    fastest, deadline = float("inf"), time.perf_counter() + TIMED_SECONDS
+    work(pixels[:1])  # the first call also sets up the device
+    while True:
+        began = time.perf_counter()
+        work(pixels)
+        ended = time.perf_counter()
+        fastest = min(fastest, (ended - began) / len(pixels))
+        if ended > deadline:
+            return fastest
+
+
+def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> tuple[float, int]:
+    """Return seconds and bytes an image of a forward and backward pass in float32."""
+    backbone = extractor.backbone
+    network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
+    saved_bytes = 0
+
+    def note_saved(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved_bytes
+        saved_bytes += tensor.numel() * tensor.element_size()
+        return tensor
+
+    def step(part: NDArray[np.uint8]) -> None:
+        images = backbone.preprocess.normalise(torch.from_numpy(part).to(extractor.device))
+        network(images).square().mean().backward()
+        network.zero_grad()
+        if extractor.device.type == "cuda":
+            torch.cuda.synchronize(extractor.device)
+
+    batch = pixels[:TRAIN_BATCH]
+    seconds = _seconds_per_image(step, batch)
+    with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
+        step(batch)
+    return seconds, saved_bytes // len(batch)
+
+
+def _noise(backbone: Backbone) -> NDArray[np.uint8]:
+    """Return pixels to time with when none of the sampled images can be read."""
+    return np.random.RandomState(0).randint(0, 256, size=(TRAIN_BATCH, 3, *backbone.preprocess.crop), dtype=np.uint8)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

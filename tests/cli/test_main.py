@@ -1,0 +1,191 @@
+"""The command line as people and programs use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bottleneck.cli.main import run
+from tests.conftest import write_image_folder
+
+
+@pytest.fixture
+def command(capsys):
+    """Return a function that runs one command and returns its exit status, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return call
+
+
+def last_json(printed: str) -> dict[str, object]:
+    return json.loads(printed.splitlines()[-1])
+
+
+def test_fit_then_evaluate_then_predict(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+
+    status, printed, _ = command(
+        "fit", image_folder, "--out", tmp_path / "model", "--strategy", "probe", "--json", "-q", *cache
+    )
+    fitted = last_json(printed)
+    assert status == 0
+    assert fitted.keys() == {
+        "strategy", "accuracy_cv", "n_samples", "n_classes", "rows_extracted", "rows_cached", "seconds", "model"
+    }  # fmt: skip
+    assert (fitted["n_samples"], fitted["n_classes"], fitted["rows_extracted"]) == (24, 2, 24)
+
+    status, printed, _ = command("evaluate", tmp_path / "model", image_folder, "--json", "-q", *cache)
+    assert status == 0
+    assert last_json(printed)["n_samples"] == 24
+    assert last_json(printed)["accuracy"] > 0.8
+
+    status, printed, _ = command("predict", tmp_path / "model", image_folder / "reddish", *cache)
+    assert status == 0
+    header, *rows = printed.splitlines()
+    assert header == "path,class,probability"
+    assert len(rows) == 12
+    assert sum(",reddish," in row for row in rows) >= 9
+
+
+def test_second_fit_finds_every_feature(command, image_folder, tmp_path):
+    arguments = ("fit", image_folder, "--strategy", "probe", "--json", "-q", "--cache-dir", tmp_path / "cache")
+    command(*arguments)
+
+    _, printed, _ = command(*arguments)
+
+    assert last_json(printed)["rows_extracted"] == 0
+    assert last_json(printed)["rows_cached"] == 24
+    assert last_json(printed)["model"] is None
+
+
+def test_cache_counts_and_verify_finds_damage(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+
+    status, printed, _ = command("cache", image_folder, "--json", "-q", *cache)
+    counted = last_json(printed)
+    assert status == 0
+    assert counted.keys() == {
+        "rows_extracted", "rows_cached", "rows_skipped", "images_per_second", "seconds", "space"
+    }  # fmt: skip
+    assert (counted["rows_extracted"], counted["rows_cached"], counted["rows_skipped"]) == (24, 0, 0)
+    assert command("verify", *cache)[0] == 0
+
+    (shard,) = (tmp_path / "cache").rglob("*.h5")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 0xFF
+    shard.write_bytes(content)
+
+    status, printed, _ = command("verify", *cache)
+    assert status == 1
+    assert shard.name in printed
+    assert command("verify", "--repair", *cache)[0] == 0
+    _, printed, _ = command("cache", image_folder, "--json", "-q", *cache)
+    assert last_json(printed)["rows_extracted"] == 24
+
+
+def test_plan_shows_alternatives_and_trains_nothing(command, image_folder, tmp_path):
+    status, printed, _ = command("plan", image_folder, "--json", "--cache-dir", tmp_path / "cache")
+
+    planned = last_json(printed)
+    assert status == 0
+    assert {"strategy", "reasons", "alternatives", "rule_of_thumb"} <= planned.keys()
+    assert planned["strategy"] == "probe"
+    assert len(planned["alternatives"]) >= 2
+    assert not list((tmp_path / "cache").rglob("*.h5"))
+
+
+def test_doctor_finds_no_problem_here(command):
+    status, printed, _ = command("doctor", "--json")
+
+    assert status == 0
+    assert last_json(printed)["problems"] == []
+
+
+def make_empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def make_one_class(folder: Path) -> Path:
+    write_image_folder(folder)
+    for path in (folder / "reddish").iterdir():
+        path.unlink()
+    (folder / "reddish").rmdir()
+    return folder
+
+
+def make_broken(folder: Path) -> Path:
+    write_image_folder(folder)
+    (folder / "bluish" / "000.png").write_bytes(b"<html></html>")
+    return folder
+
+
+def make_split(folder: Path) -> Path:
+    write_image_folder(folder / "train")
+    write_image_folder(folder / "test")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "extra", "said"),
+    [
+        (lambda folder: folder, [], "nowhere"),
+        (make_empty, [], "nowhere"),
+        (make_one_class, [], "bluish"),
+        (make_broken, [], "000.png"),
+        (make_split, [], "train"),
+        (write_image_folder, ["--backbone", "resnet5O"], "Did you mean 'resnet50'"),
+        (write_image_folder, ["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
+        (write_image_folder, ["--strategy", "finetun"], "Did you mean 'finetune'"),
+        (write_image_folder, ["--time-budget", "0.000001"], "time_budget"),
+        (write_image_folder, ["--device", "gpuu"], "gpuu"),
+        (write_image_folder, ["--head", "forest"], "forest"),
+        (write_image_folder, ["--colour"], "--colour"),
+        (write_image_folder, ["--time-budget", "soon"], "soon"),
+    ],
+)
+def test_mistake_is_one_message_and_exit_status_2(command, tmp_path, make, extra, said):
+    data = make(tmp_path / "nowhere")
+
+    status, _, complaint = command("fit", data, "-q", "--cache-dir", tmp_path / "cache", *extra)
+
+    assert status == 2
+    assert complaint.startswith("error: ")
+    assert said in complaint
+    assert "Traceback" not in complaint
+
+
+def test_help_names_every_command(command):
+    status, printed, _ = command("--help")
+
+    assert status == 0
+    for name in ("plan", "fit", "evaluate", "predict", "cache", "verify", "report", "demo", "doctor"):
+        assert name in printed
+
+
+@pytest.mark.parametrize("name", ["plan", "fit", "evaluate", "predict", "cache", "verify", "report", "demo", "doctor"])
+def test_every_command_has_help(command, name):
+    status, printed, _ = command(name, "--help")
+
+    assert status == 0
+    assert "Usage: bottleneck" in printed
+
+
+def test_installed_command_says_its_mistakes_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from bottleneck.cli import main; main()", "fit", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,87 @@
+"""Features of batches, against the naive eager forward."""
+
+import numpy as np
+import pytest
+import torch
+
+from bottleneck.errors import InvalidInputError
+from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.images import as_image_source
+from tests.conftest import coloured_images
+
+CPU = ExtractionSettings(device="cpu", precision="float32", workers=0)
+
+
+def naive_features(backbone, images: np.ndarray) -> np.ndarray:
+    """One image at a time through the untouched network."""
+    from PIL import Image
+
+    rows = []
+    with torch.no_grad():
+        for pixels in images:
+            preprocessed = torch.from_numpy(backbone.preprocess(Image.fromarray(pixels)))[None]
+            rows.append(backbone.network(backbone.preprocess.normalise(preprocessed))[0].numpy())
+    return np.stack(rows)
+
+
+def extract_all(backbone, images, settings=CPU) -> dict[str, np.ndarray]:
+    extractor = Extractor(backbone, settings)
+    source = as_image_source(images)
+    batches = list(extractor.extract(source, range(len(source)), precision=extractor.candidate_precision))
+    return {layer: np.concatenate([batch.layers[layer] for batch in batches]) for layer in batches[0].layers}
+
+
+def test_features_equal_the_naive_forward_of_each_image_alone(tiny_backbone):
+    images, _ = coloured_images(7)
+
+    features = extract_all(tiny_backbone, images)["penultimate"]
+
+    np.testing.assert_allclose(features, naive_features(tiny_backbone, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 3}, {"workers": 3}])
+def test_batches_and_threads_change_no_feature_beyond_rounding(tiny_backbone, settings):
+    images, _ = coloured_images(10)
+
+    features = extract_all(tiny_backbone, images, ExtractionSettings(device="cpu", precision="float32", **settings))
+
+    for layer, expected in extract_all(tiny_backbone, images).items():
+        np.testing.assert_allclose(features[layer], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_keeps_nearly_the_direction_of_each_row(tiny_backbone):
+    images, _ = coloured_images(8)
+    extractor = Extractor(tiny_backbone, ExtractionSettings(device="cpu", precision="bfloat16", workers=0))
+    (batch,) = extractor.extract(as_image_source(images), range(8), precision="bfloat16")
+    exact = naive_features(tiny_backbone, images)
+
+    features = batch.layers["penultimate"]
+
+    cosines = (features * exact).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(exact, axis=1)
+    assert not np.array_equal(features, exact.astype(np.float32))
+    assert cosines.min() > 0.999
+
+
+def test_running_out_of_memory_halves_the_batch_and_goes_on(tiny_backbone):
+    images, _ = coloured_images(8)
+
+    class SmallDevice(Extractor):
+        def _forward_once(self, pixels, precision):
+            if len(pixels) > 2:
+                raise torch.OutOfMemoryError("as a device with room for two images would")
+            return super()._forward_once(pixels, precision)
+
+    extractor = SmallDevice(tiny_backbone, CPU)
+    (batch,) = extractor.extract(as_image_source(images), range(8), precision="float32")
+
+    np.testing.assert_allclose(batch.layers["penultimate"], naive_features(tiny_backbone, images), rtol=1e-4, atol=1e-5)
+    assert extractor.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("device", "gpuu"), ("precision", "float8"), ("batch_size", 0), ("batch_size", "many"), ("workers", -1)],
+)
+def test_setting_outside_its_values_is_named(tiny_backbone, name, value):
+    with pytest.raises(InvalidInputError, match=rf"'{name}' parameter.*Got {value!r}"):
+        Extractor(tiny_backbone, ExtractionSettings(**{name: value}))

@@ -1,0 +1,121 @@
+"""The batch job: resumable, parallel, and honest about what it could not read."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bottleneck import FeatureCache, cache_features
+from bottleneck.errors import InvalidInputError, SkippedImagesWarning, UnreadableImagesError
+from bottleneck.extraction import ExtractionSettings
+from bottleneck.features import compute_features
+from bottleneck.images import as_image_source
+from tests.conftest import coloured_images, make_tiny_backbone
+
+CPU = ExtractionSettings(device="cpu", precision="float32", workers=0, batch_size=4)
+
+
+def all_features(backbone, images, cache) -> np.ndarray:
+    from bottleneck.extraction import Extractor
+
+    found = compute_features(as_image_source(images), Extractor(backbone, CPU), cache, precision="float32")
+    assert found.report.rows_extracted == 0
+    return found.layers["penultimate"]
+
+
+def test_report_counts_what_was_extracted_found_and_skipped(tiny_backbone, image_folder, tmp_path):
+    bad = image_folder / "bluish" / "000.png"
+    bad.write_bytes(b"")
+
+    with pytest.warns(SkippedImagesWarning, match=r"000\.png"):
+        first = cache_features(image_folder, tiny_backbone, tmp_path / "cache", settings=CPU, on_error="skip")
+    with pytest.warns(SkippedImagesWarning):
+        second = cache_features(image_folder, tiny_backbone, tmp_path / "cache", settings=CPU, on_error="skip")
+
+    assert (first.rows_extracted, first.rows_cached, first.rows_skipped) == (23, 0, 1)
+    assert (second.rows_extracted, second.rows_cached, second.rows_skipped) == (0, 23, 1)
+    assert first.space == second.space
+    assert first.images_per_second > 0
+
+
+def test_unreadable_images_are_raised_together_after_the_good_ones_are_cached(tiny_backbone, image_folder, tmp_path):
+    bad = [image_folder / "bluish" / "000.png", image_folder / "reddish" / "003.png"]
+    for path in bad:
+        path.write_bytes(b"<html></html>")
+
+    with pytest.raises(UnreadableImagesError) as caught:
+        cache_features(image_folder, tiny_backbone, tmp_path / "cache", settings=CPU)
+
+    assert {failure.id for failure in caught.value.failures} == {str(path) for path in bad}
+    (space,) = FeatureCache(tmp_path / "cache").spaces()
+    assert FeatureCache(tmp_path / "cache").space(space).n_rows == 22
+
+
+def test_mistyped_on_error_is_named_before_any_work(tiny_backbone, tmp_path):
+    with pytest.raises(InvalidInputError, match="'on_error' parameter"):
+        cache_features([], tiny_backbone, tmp_path / "cache", on_error="ignore")
+
+
+def test_two_processes_write_what_one_writes_bit_for_bit(tiny_backbone, tmp_path):
+    images, _ = coloured_images(40)
+    one = cache_features(images, tiny_backbone, tmp_path / "one", settings=CPU)
+    two = cache_features(images, tiny_backbone, tmp_path / "two", settings=CPU, n_jobs=2)
+
+    expected = all_features(tiny_backbone, images, FeatureCache(tmp_path / "one"))
+    found = all_features(tiny_backbone, images, FeatureCache(tmp_path / "two"))
+
+    assert (one.rows_extracted, two.rows_extracted) == (40, 40)
+    assert np.array_equal(found, expected)
+
+
+KILLED_JOB = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from tests.conftest import coloured_images, make_tiny_backbone
+from bottleneck import cache_features
+from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.features import chunks
+chunks.SHARD_SECONDS = 0.0
+
+class Slow(Extractor):
+    def _forward_once(self, pixels, precision):
+        time.sleep(0.02)
+        return super()._forward_once(pixels, precision)
+
+from bottleneck.features import job
+job.Extractor = Slow
+settings = ExtractionSettings(device="cpu", precision="float32", workers=0, batch_size=4)
+print("started", flush=True)
+cache_features(coloured_images(120)[0], make_tiny_backbone(), sys.argv[1], settings=settings)
+"""
+
+
+def test_killed_job_goes_on_after_its_last_finished_shard(tmp_path):
+    images, _ = coloured_images(120)
+    backbone = make_tiny_backbone()
+    cache_features(images, backbone, tmp_path / "whole", settings=CPU)
+    expected = all_features(backbone, images, FeatureCache(tmp_path / "whole"))
+    rng = np.random.RandomState(0)
+
+    for _ in range(4):
+        command = [sys.executable, "-c", KILLED_JOB, str(tmp_path / "killed"), str(Path(__file__).parents[2])]
+        job = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"started\n"
+        time.sleep(rng.uniform(0.1, 0.5))
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        job.stdout.close()
+    on_disk = sum(
+        FeatureCache(tmp_path / "killed").space(space).n_rows for space in FeatureCache(tmp_path / "killed").spaces()
+    )
+    report = cache_features(images, backbone, tmp_path / "killed", settings=CPU)
+
+    assert report.rows_cached == on_disk
+    assert report.rows_extracted == 120 - on_disk
+    assert np.array_equal(all_features(backbone, images, FeatureCache(tmp_path / "killed")), expected)
