@@ -13,6 +13,19 @@ import warnings as _warnings
 # pandas warns once that this "Bottleneck" is too old for it, which is the intended outcome.
 _warnings.filterwarnings("ignore", message=r"Pandas requires version .* of 'bottleneck'", category=UserWarning)
 
+# typing itself would cost a third of our import; type checkers know this name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bottleneck.backbones import Backbone, Preprocess, load_backbone
+    from bottleneck.cache import FeatureCache
+    from bottleneck.estimators import FeatureExtractor, TransferClassifier
+    from bottleneck.features import cache_features
+    from bottleneck.finetune import FineTuneSettings
+    from bottleneck.heads import LogisticHead, SVMHead
+    from bottleneck.persistence import load, save
+    from bottleneck.planner import Plan, plan_transfer
+    from bottleneck.report import write_report
+
 _PUBLIC = {
     "TransferClassifier": "estimators",
     "FeatureExtractor": "estimators",
@@ -30,7 +43,24 @@ _PUBLIC = {
     "load": "persistence",
     "write_report": "report",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Backbone",
+    "FeatureCache",
+    "FeatureExtractor",
+    "FineTuneSettings",
+    "LogisticHead",
+    "Plan",
+    "Preprocess",
+    "SVMHead",
+    "TransferClassifier",
+    "__version__",
+    "cache_features",
+    "load",
+    "load_backbone",
+    "plan_transfer",
+    "save",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> object:

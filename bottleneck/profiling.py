@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from bottleneck.extraction import Extractor, Precision
 from bottleneck.features import count_cached, feature_space
 from bottleneck.images import ImageSource, load_batches
 from bottleneck.planner import Profile
+
+logger = logging.getLogger(__name__)
 
 SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
@@ -115,7 +118,11 @@ def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision
     note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
     if note is None or note.get("device") != _device_name(extractor.device):
         return None
-    return Rates(**note)
+    try:
+        return Rates(**note)  # type: ignore[arg-type]  # a note of another version is refused below
+    except TypeError as exc:
+        logger.info("rates are measured again: %s", exc)
+        return None
 
 
 def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:

@@ -56,6 +56,8 @@ def progress_bars(*, enabled: bool = True) -> Iterator[ProgressCallback]:
             tasks[event.stage] = bars.add_task(event.stage, total=event.total, rate="", note="", visible=False)
         elapsed = monotonic() - started[event.stage]
         rate = f"{event.done / elapsed:.0f} {event.unit}/s" if event.done and elapsed > 0 else ""
+        if elapsed > SHOW_AFTER:
+            bars.start()
         bars.update(
             tasks[event.stage],
             completed=event.done,
@@ -65,5 +67,8 @@ def progress_bars(*, enabled: bool = True) -> Iterator[ProgressCallback]:
             visible=elapsed > SHOW_AFTER,
         )
 
-    with bars:
+    try:
         yield show
+    finally:
+        if bars.live.is_started:
+            bars.stop()

@@ -22,14 +22,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: 0, 1 (our fault), 2 (the user's mistake) or 130 (Ctrl-C)."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # it ignores where the warning came from
     try:
         status = app(arguments, prog_name="bottleneck", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except Exit as exc:
         return exc.exit_code
     except TyperException as exc:
-        return _say(f"{exc.format_message()} Try: bottleneck --help", exc.exit_code)
+        return _say(f"{exc.format_message().rstrip('.')}. See: bottleneck COMMAND --help", exc.exit_code)
     except TransferError as exc:
         return _say(str(exc), USER_MISTAKE)
     except (KeyboardInterrupt, Abort):

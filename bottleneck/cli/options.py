@@ -87,8 +87,10 @@ def parse_data(data: Path) -> Path:
     Raises
     ------
     InvalidInputError
-        The subfolders are called train, test and the like: the classes are one level down.
+        There is no such folder, or its subfolders are called train, test and the like: the classes are one level down.
     """
+    if not data.exists():
+        raise InvalidInputError(f"No such folder: {data}. Name a folder with one folder of images per class.")
     parts = [entry for entry in data.iterdir() if entry.is_dir()] if data.is_dir() else []
     if parts and {part.name.lower() for part in parts} <= SPLIT_NAMES:
         raise InvalidInputError(

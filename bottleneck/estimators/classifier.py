@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from bottleneck.backbones import Backbone, load_backbone
-from bottleneck.errors import InvalidInputError, wrong_parameter
+from bottleneck.errors import ImageFailure, InvalidInputError, wrong_parameter
 from bottleneck.estimators.layers import join_layers
 from bottleneck.estimators.params import RecordParams
 from bottleneck.estimators.parse import open_cache, parse_sample_weight, parse_seed
@@ -273,7 +273,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             cache=cache,
             precision=precision,
             profile=profile_run(source, labels, extractor, cache, precision=precision),
-            budget=Budget(seconds=self.time_budget, risk=self.risk),
+            budget=Budget(seconds=self.time_budget, risk=self.risk),  # type: ignore[arg-type]  # Budget checks it
             strategy=self._allowed_strategy(),
             head=self._head(),
             settings=self.finetune,
@@ -299,7 +299,11 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         """Return the head to fit, with the classifier's own settings where the head was not given."""
         if self.head is not None:
             return self.head
-        return LogisticHead(cv=self.cv, class_weight=self.class_weight, random_state=parse_seed(self.random_state))
+        return LogisticHead(
+            cv=self.cv,
+            class_weight=self.class_weight,  # type: ignore[arg-type]  # the head checks it
+            random_state=parse_seed(self.random_state),
+        )
 
     def _settings(self) -> ExtractionSettings:
         return ExtractionSettings(device=self.device, precision=self.precision, batch_size=self.batch_size)
@@ -333,7 +337,9 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         parse_on_error(self.on_error, "TransferClassifier")
         source = as_image_source(X, image_shape=self.image_shape)
         extractor = Extractor(self.backbone_, self._settings())
-        rows, results, failures = [], [], []
+        rows: list[NDArray[np.int64]] = []
+        results: list[NDArray[Any]] = []
+        failures: list[ImageFailure] = []
         with progress_bars(enabled=self.verbose) as progress:
             for chunk in feature_chunks(
                 source,

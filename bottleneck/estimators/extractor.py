@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from bottleneck.backbones import Backbone, load_backbone
+from bottleneck.errors import ImageFailure
 from bottleneck.estimators.layers import join_layers, layers_of
 from bottleneck.estimators.params import RecordParams
 from bottleneck.estimators.parse import open_cache
@@ -115,7 +116,7 @@ class FeatureExtractor(TransformerMixin, RecordParams):  # type: ignore[misc]  #
         source = as_image_source(X, image_shape=self.image_shape)
         layers = layers_of(self.backbone_, self.layers)
         features = np.full((len(source), self.n_features_out_), np.nan, dtype=np.float32)
-        failures = []
+        failures: list[ImageFailure] = []
         with progress_bars(enabled=self.verbose) as progress:
             for chunk in feature_chunks(
                 source,

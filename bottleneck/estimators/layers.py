@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.errors import did_you_mean, wrong_parameter
+from bottleneck.heads import normalize_rows
 
 PENULTIMATE = ("penultimate",)
 
@@ -36,10 +37,4 @@ def join_layers(features: Mapping[str, NDArray[np.float32]], layers: Sequence[st
     """
     if len(layers) == 1:
         return features[layers[0]]
-    return np.hstack([_unit_rows(features[layer]) for layer in layers])
-
-
-def _unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = features / np.where(norms > 0, norms, 1)
-    return unit
+    return np.hstack([normalize_rows(features[layer], "l2").astype(np.float32, copy=False) for layer in layers])

@@ -16,7 +16,7 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
         params: dict[str, Any] = super().get_params(deep=deep)
         if deep:
             for name, value in list(params.items()):
-                if _is_record(value):
+                if is_dataclass(value) and not isinstance(value, type):
                     params |= {f"{name}__{field.name}": getattr(value, field.name) for field in fields(value)}
         return params
 
@@ -30,7 +30,7 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             record = getattr(self, owner, None)
             if name in direct:
                 continue
-            if not _is_record(record):
+            if not is_dataclass(record) or isinstance(record, type):
                 nested[name] = value
                 continue
             known = [known.name for known in fields(record)]
@@ -41,7 +41,3 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             setattr(self, owner, replace(record, **{field: value}))
         super().set_params(**nested)
         return self
-
-
-def _is_record(value: object) -> bool:
-    return is_dataclass(value) and not isinstance(value, type)

@@ -239,7 +239,7 @@ def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone)
     """Return the settings with the plan's numbers wherever the user left "auto"."""
     strategy = plan.strategy
     assert isinstance(strategy, FineTune | Scratch)
-    planned: dict[str, float] = {"steps": strategy.steps, "folds": strategy.folds}
+    planned: dict[str, Any] = {"steps": strategy.steps, "folds": strategy.folds}
     # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
     if not has_layer_norm(backbone.network):
         planned["lr"] = strategy.lr

@@ -65,6 +65,6 @@ def read_checked(folder: Path, name: str, described: dict[str, Any]) -> bytes:
         raise ModelFileError(f"{path} cannot be read: {exc.strerror}. Save the classifier again.") from exc
     if described.get("files", {}).get(name) != checksum(content):
         raise ModelFileError(
-            f"{path} is damaged: its checksum is not that of {DESCRIPTION}. Save the classifier again."
+            f"{path} is damaged: {DESCRIPTION} has another checksum for it. Save the classifier again."
         )
     return content

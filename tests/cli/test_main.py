@@ -148,7 +148,7 @@ def make_split(folder: Path) -> Path:
         (write_image_folder, ["--device", "gpuu"], "gpuu"),
         (write_image_folder, ["--head", "forest"], "forest"),
         (write_image_folder, ["--colour"], "--colour"),
-        (write_image_folder, ["--time-budget", "soon"], "soon"),
+        (write_image_folder, ["--time-budget", "soon"], "--time-budget"),
     ],
 )
 def test_mistake_is_one_message_and_exit_status_2(command, tmp_path, make, extra, said):

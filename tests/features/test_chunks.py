@@ -187,8 +187,11 @@ def test_file_changed_between_look_up_and_decoding_is_stored_under_what_was_deco
     class Changing:
         """A source of which the first file is replaced once its key has been taken."""
 
-        ids = [str(path) for path in paths]
         reads = 0
+
+        @property
+        def ids(self) -> list[str]:
+            return [str(path) for path in paths]
 
         def __len__(self) -> int:
             return len(paths)

@@ -17,7 +17,7 @@ from bottleneck.estimators import TransferClassifier
 from bottleneck.finetune import EpochRecord
 from bottleneck.persistence.format import BACKBONE, HEAD, read_checked, read_description
 from bottleneck.persistence.heads import rebuild_head
-from bottleneck.persistence.save import params_of
+from bottleneck.persistence.writing import params_of
 from bottleneck.planner import Plan
 
 
