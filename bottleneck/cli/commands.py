@@ -119,7 +119,7 @@ def evaluate(
     from bottleneck.images import as_labelled_source
 
     classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error, verbose=not quiet)
-    source, labels = as_labelled_source(opt.parse_data(data), None)
+    source, labels = as_labelled_source(opt.parse_data(data), None, min_classes=1)
     predicted = classifier.predict(source)
     known = [i for i, label in enumerate(predicted) if label is not None]
     truth, predicted = labels[known], predicted[known].astype(labels.dtype)

@@ -243,7 +243,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             As in ``fit``: ``y=None`` where X has its own labels.
         sample_weight : array-like (n_samples,) or None
         """
-        source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
+        source, labels = as_labelled_source(X, y, image_shape=self.image_shape, min_classes=1)
         rows, predicted, _ = self._head_over(source, "predict")
         weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
         return float(accuracy_score(labels[rows], predicted, sample_weight=weight))

@@ -14,6 +14,8 @@ from bottleneck.images import DECODE_VERSION, ImageSource, load_batches
 logger = logging.getLogger(__name__)
 
 STORED_DTYPE = "float16"
+VERDICTS = "precision"
+"""Name of the note with the lowest cosine that each faster arithmetic kept with float32."""
 
 
 def feature_space(backbone: Backbone, precision: Precision) -> FeatureSpace:
@@ -34,13 +36,24 @@ def default_cache_dir() -> Path:
 
 
 def settle_precision(extractor: Extractor, cache: FeatureCache | None, source: ImageSource) -> Precision:
-    """Return the arithmetic asked for, else the fastest whose features of the first images agree with float32."""
+    """Return the arithmetic asked for, else the fastest whose features of the first images agree with float32.
+
+    The verdict is kept in the cache, so that only the first run with a backbone pays for it.
+    """
     candidate = extractor.candidate_precision
     if extractor.asked_precision or candidate == "float32":
         return candidate
-    if cache is not None and cache.space(feature_space(extractor.backbone, candidate)).n_rows:
-        return candidate  # it was checked when those rows were written
-    cosine = _lowest_cosine_of_first_images(extractor, candidate, source)
+    if cache is None:
+        cosine = _lowest_cosine_of_first_images(extractor, candidate, source)
+    else:
+        # The verdict is about the backbone, and float32 is the space that every backbone has.
+        store = cache.space(feature_space(extractor.backbone, "float32"))
+        known = (store.read_note(VERDICTS) or {}).get(candidate)
+        if isinstance(known, float):
+            cosine = known
+        else:
+            cosine = _lowest_cosine_of_first_images(extractor, candidate, source)
+            store.write_note(VERDICTS, {candidate: cosine})
     if cosine < MIN_COSINE:
         logger.info("%s features keep a cosine of only %.5f with float32, so float32 is used", candidate, cosine)
         return "float32"

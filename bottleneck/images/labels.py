@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from bottleneck.errors import InvalidInputError, listed
 
 
-def as_labels(y: object) -> NDArray[np.generic]:
+def as_labels(y: object, *, min_classes: int = 2) -> NDArray[np.generic]:
     """Return labels as an array (n,): integers, floats, booleans or text, as they are.
 
     Raises
     ------
     InvalidInputError
         There is not one label for each image, labels are missing (their rows are named), text and numbers are mixed,
-        or there are fewer than two classes.
+        or there are fewer classes than ``min_classes``.
     """
     labels = _as_array(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -30,7 +30,7 @@ def as_labels(y: object) -> NDArray[np.generic]:
         rows = [f"row {row}: {labels[row]}" for row in missing]
         raise InvalidInputError(f"{missing.size} of {len(labels)} labels are missing:\n{listed(rows)}")
     labels = _in_one_type(labels)
-    _check_classes(labels)
+    _check_classes(labels, min_classes)
     return labels
 
 
@@ -80,7 +80,7 @@ def _in_one_type(labels: NDArray[np.generic]) -> NDArray[np.generic]:
     return labels
 
 
-def _check_classes(labels: NDArray[np.generic]) -> None:
+def _check_classes(labels: NDArray[np.generic], min_classes: int) -> None:
     classes = np.unique(labels)
-    if len(classes) == 1:
+    if len(classes) == 1 < min_classes:
         raise InvalidInputError(f"All labels are {classes[0].item()!r}. A classifier needs at least two classes.")

@@ -43,14 +43,15 @@ def as_image_source(X: object, *, image_shape: tuple[int, ...] | None = None) ->
     InvalidInputError
         X is none of these, has no images, or holds items or values that cannot be images (all of them named).
     """
-    source = _source(X) if image_shape is None else array_source(_flattened(X), image_shape=image_shape)
+    as_is = image_shape is None or isinstance(X, ImageSource)
+    source = _source(X) if as_is else array_source(_flattened(X), image_shape=image_shape)
     if len(source) == 0:
         raise InvalidInputError("X has no images.")
     return source
 
 
 def as_labelled_source(
-    X: object, y: object, *, image_shape: tuple[int, ...] | None = None
+    X: object, y: object, *, image_shape: tuple[int, ...] | None = None, min_classes: int = 2
 ) -> tuple[ImageSource, NDArray[np.generic]]:
     """Recognise images and their labels.
 
@@ -62,6 +63,8 @@ def as_labelled_source(
         with ``"image"`` and ``"label"``.
     image_shape : (h, w) or (h, w, c), optional
         The shape of one image when X is a flattened array.
+    min_classes : int
+        How many classes there must be: two to fit, one to evaluate.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def as_labelled_source(
     Raises
     ------
     InvalidInputError
-        As in `as_image_source`; or the labels are missing, not as many as the images, or of fewer than two classes.
+        As in `as_image_source`; or the labels are missing, not as many as the images, or of too few classes.
     """
     if y is None:
         source, found = _carried_labels(X)
@@ -83,7 +86,7 @@ def as_labelled_source(
         )
     else:
         source, found = as_image_source(X, image_shape=image_shape), y
-    labels = as_labels(found)
+    labels = as_labels(found, min_classes=min_classes)
     if len(labels) != len(source):
         raise InvalidInputError(f"X has {len(source)} images, but y has {len(labels)} labels.")
     return source, labels

@@ -77,3 +77,7 @@ def test_text_and_numbers_do_not_mix() -> None:
 def test_what_is_not_one_label_for_each_image_is_refused(y: object) -> None:
     with pytest.raises(InvalidInputError):
         as_labels(y)
+
+
+def test_one_class_is_enough_to_evaluate():
+    assert as_labels(["a", "a"], min_classes=1).tolist() == ["a", "a"]

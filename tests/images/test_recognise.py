@@ -173,3 +173,9 @@ def test_pandas_and_datasets_are_not_imported() -> None:
     )
 
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_source_passes_through_whatever_shape_its_images_had():
+    source = as_image_source(np.zeros((2, 12), np.uint8), image_shape=(2, 2, 3))
+
+    assert as_image_source(source, image_shape=(2, 2, 3)) is source

@@ -1,0 +1,59 @@
+"""What a test accuracy means, in sentences."""
+
+import math
+
+from bottleneck.planner.wording import percent, points
+from bottleneck.report.metrics import Share
+
+
+def judge(accuracy: Share, *, majority: float, estimate: Share | None, n_unseen: int) -> tuple[str, ...]:
+    """Hold the test accuracy against always answering one class, and against the estimate from training."""
+    return (_against_majority(accuracy, majority), _against_estimate(accuracy, estimate), *_unseen(accuracy, n_unseen))
+
+
+def difference_interval(first: Share, second: Share) -> tuple[float, float]:
+    """Return the 95 % interval of ``first - second``, two independent shares.
+
+    Newcombe (1998), Interval estimation for the difference between independent proportions, method 10.
+    """
+    difference = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return difference - below, difference + above
+
+
+def _against_majority(accuracy: Share, majority: float) -> str:
+    gain = points(accuracy.value - majority)
+    if accuracy.low > majority:
+        return f"Clearly better than always answering the most frequent class: {gain}."
+    if accuracy.value > majority:
+        return f"Not clearly better than always answering the most frequent class: {gain}, which chance can give."
+    return f"No better than always answering the most frequent class: {gain}."
+
+
+def _against_estimate(accuracy: Share, estimate: Share | None) -> str:
+    if estimate is None:
+        return "There is no out-of-fold estimate to compare with: no training image could be held out."
+    low, high = difference_interval(accuracy, estimate)
+    difference = points(accuracy.value - estimate.value)
+    if high < 0:
+        return (
+            f"Clearly below the out-of-fold estimate: {difference}. The test images are harder than the training "
+            "images, or differ from them."
+        )
+    if low > 0:
+        return (
+            f"Clearly above the out-of-fold estimate: {difference}. The test images are easier than the training "
+            "images, or some of them are among the training images."
+        )
+    return f"In line with the out-of-fold estimate: {difference}, which chance can give."
+
+
+def _unseen(accuracy: Share, n_unseen: int) -> tuple[str, ...]:
+    """Say what images count as wrong because their label was never learnt."""
+    if n_unseen == 0:
+        return ()
+    plural = "1 image has a label" if n_unseen == 1 else f"{n_unseen:,} images have labels"
+    rest = accuracy.n - n_unseen
+    without = f"; without, the accuracy is {percent(accuracy.n_right / rest)} of {rest:,} images" if rest else ""
+    return (f"{plural} that training never saw, which counts as wrong{without}.",)

@@ -1,0 +1,73 @@
+"""Which arithmetic features are computed in, and who pays for finding out."""
+
+import pytest
+import torch
+from torch import nn
+
+from bottleneck import Preprocess, load_backbone
+from bottleneck.cache import FeatureCache
+from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.features import settle_precision
+from bottleneck.images import as_image_source
+from tests.conftest import coloured_images
+
+
+class OnBfloat16(Extractor):
+    """An extractor on hardware that multiplies in bfloat16."""
+
+    @property
+    def candidate_precision(self):
+        return self.asked_precision or "bfloat16"
+
+
+class Cancelling(nn.Module):
+    """Features that are small differences of large numbers, which eight bits cannot hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.spread, self.mix = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 16, 1, bias=False)
+        with torch.no_grad():
+            self.spread.bias.fill_(1000)
+            self.mix.weight -= self.mix.weight.mean(dim=1, keepdim=True)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.mix(self.spread(x)).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def source():
+    return as_image_source(coloured_images(8)[0])
+
+
+def extractor_of(backbone, precision="auto") -> OnBfloat16:
+    return OnBfloat16(backbone, ExtractionSettings(device="cpu", precision=precision, workers=0))
+
+
+@pytest.fixture
+def cancelling():
+    preprocess = Preprocess(resize=16, crop=(16, 16), interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    return load_backbone(Cancelling(), preprocess=preprocess)
+
+
+def test_faithful_arithmetic_is_used(tiny_backbone, source, tmp_path):
+    assert settle_precision(extractor_of(tiny_backbone), FeatureCache(tmp_path), source) == "bfloat16"
+
+
+def test_unfaithful_arithmetic_is_not_used_unless_it_is_insisted_on(cancelling, source, tmp_path):
+    assert settle_precision(extractor_of(cancelling), None, source) == "float32"
+    assert settle_precision(extractor_of(cancelling), FeatureCache(tmp_path), source) == "float32"
+    assert settle_precision(extractor_of(cancelling, "bfloat16"), FeatureCache(tmp_path), source) == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["tiny_backbone", "cancelling"])
+def test_verdict_is_remembered_so_that_the_next_run_makes_no_forward_pass(name, source, tmp_path, request):
+    backbone = request.getfixturevalue(name)
+    first = settle_precision(extractor_of(backbone), FeatureCache(tmp_path), source)
+
+    again = extractor_of(backbone)
+    second = settle_precision(again, FeatureCache(tmp_path), source)
+
+    assert second == first
+    assert again.forward_passes == 0

@@ -1,0 +1,57 @@
+import pytest
+
+from bottleneck.report.metrics import Share
+from bottleneck.report.verdict import difference_interval, judge
+
+GOOD = Share(n_right=140, n=153)
+
+
+def sentences(
+    accuracy: Share = GOOD, *, majority: float = 0.5, estimate: Share | None = GOOD, n_unseen: int = 0
+) -> str:
+    return " ".join(judge(accuracy, majority=majority, estimate=estimate, n_unseen=n_unseen))
+
+
+def test_interval_of_a_difference_is_that_of_newcombe():
+    interval = difference_interval(Share(n_right=56, n=70), Share(n_right=48, n=80))
+
+    assert interval == pytest.approx((0.0524, 0.3339), abs=5e-5)  # Newcombe (1998), table II, method 10
+
+
+@pytest.mark.parametrize(
+    ("majority", "expected"),
+    [(0.5, "Clearly better than always"), (0.88, "Not clearly better"), (0.95, "No better than")],
+)
+def test_accuracy_is_held_against_the_majority_class(majority: float, expected: str):
+    assert expected in sentences(majority=majority)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "expected"),
+    [
+        (Share(n_right=990, n=1000), "Clearly below the out-of-fold estimate: -7.5 points"),
+        (Share(n_right=930, n=1000), "In line with the out-of-fold estimate"),
+        (Share(n_right=19, n=20), "In line with the out-of-fold estimate"),
+        (Share(n_right=700, n=1000), "Clearly above the out-of-fold estimate: +21.5 points"),
+    ],
+)
+def test_accuracy_is_held_against_the_estimate_with_the_uncertainty_of_both(estimate: Share, expected: str):
+    assert expected in sentences(estimate=estimate)
+
+
+def test_a_missing_estimate_is_told():
+    assert "no training image could be held out" in sentences(estimate=None)
+
+
+def test_images_of_unknown_labels_are_told_and_taken_out():
+    assert "labels" not in sentences()
+    assert "1 image has a label that training never saw" in sentences(n_unseen=1)
+    assert "without, the accuracy is 98.6 % of 142 images" in sentences(n_unseen=11)
+
+
+def test_a_test_set_of_unknown_labels_only_has_no_accuracy_without_them():
+    nothing = Share(n_right=0, n=5)
+
+    told = sentences(nothing, majority=0, n_unseen=5)
+
+    assert told.endswith("5 images have labels that training never saw, which counts as wrong.")
