@@ -29,6 +29,8 @@ def run(arguments: list[str]) -> int:
     except Exit as exc:
         return exc.exit_code
     except TyperException as exc:
+        if not exc.format_message():  # no command at all: the help has been printed
+            return exc.exit_code
         return _say(f"{exc.format_message().rstrip('.')}. See: bottleneck COMMAND --help", exc.exit_code)
     except TransferError as exc:
         return _say(str(exc), USER_MISTAKE)

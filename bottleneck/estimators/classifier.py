@@ -265,6 +265,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         extractor = Extractor(load_backbone(self.backbone, self.weights), self._settings())
         cache = open_cache(self.cache_dir)
         precision = settle_precision(extractor, cache, source)
+        profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
         return Run(
             source=source,
             labels=labels,
@@ -272,7 +273,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             extractor=extractor,
             cache=cache,
             precision=precision,
-            profile=profile_run(source, labels, extractor, cache, precision=precision),
+            profile=profile,
+            rates=rates,
             budget=Budget(seconds=self.time_budget, risk=self.risk),  # type: ignore[arg-type]  # Budget checks it
             strategy=self._allowed_strategy(),
             head=self._head(),

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from bottleneck.backbones import Backbone, load_backbone
 from bottleneck.cache import FeatureCache
 from bottleneck.estimators.layers import PENULTIMATE, join_layers, layers_of
-from bottleneck.extraction import Extractor, Precision
+from bottleneck.extraction import Extractor, Precision, using_threads
 from bottleneck.features import Features, compute_features
 from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.groups import has_layer_norm
@@ -29,6 +29,7 @@ from bottleneck.planner import (
     percent,
     plan_transfer,
 )
+from bottleneck.profiling import Rates
 from bottleneck.progress import ProgressCallback
 
 
@@ -43,6 +44,7 @@ class Run:
     cache: FeatureCache
     precision: Precision
     profile: Profile
+    rates: Rates
     budget: Budget
     strategy: StrategyName
     head: Any
@@ -219,20 +221,21 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
 def _finetune(
     run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: NDArray[np.float32]
 ) -> FineTuneResult:
-    return finetune(
-        run.source,
-        run.labels,
-        backbone=backbone,
-        head=head,
-        features=features,
-        settings=planned_settings(run.settings, plan, backbone),
-        sample_weight=run.sample_weight,
-        seed=run.seed,
-        device=run.extractor.device,
-        workers=run.extractor.workers,
-        deadline=None if plan.training_limit is None else run.began + plan.training_limit,
-        progress=run.progress,
-    )
+    with using_threads(run.rates.train_threads):
+        return finetune(
+            run.source,
+            run.labels,
+            backbone=backbone,
+            head=head,
+            features=features,
+            settings=planned_settings(run.settings, plan, backbone),
+            sample_weight=run.sample_weight,
+            seed=run.seed,
+            device=run.extractor.device,
+            workers=run.extractor.workers,
+            deadline=None if plan.training_limit is None else run.began + plan.training_limit,
+            progress=run.progress,
+        )
 
 
 def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone) -> FineTuneSettings:

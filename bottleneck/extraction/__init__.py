@@ -3,6 +3,7 @@
 from bottleneck.extraction.devices import MIN_COSINE, Precision, fastest_precision, resolve_device
 from bottleneck.extraction.extract import CHECKED_ROWS, ExtractionSettings, Extractor, FeatureBatch
 from bottleneck.extraction.network import fold_batch_norm
+from bottleneck.extraction.threads import ThreadChoice, using_threads
 
 __all__ = [
     "CHECKED_ROWS",
@@ -11,7 +12,9 @@ __all__ = [
     "Extractor",
     "FeatureBatch",
     "Precision",
+    "ThreadChoice",
     "fastest_precision",
     "fold_batch_norm",
     "resolve_device",
+    "using_threads",
 ]

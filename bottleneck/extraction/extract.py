@@ -18,6 +18,7 @@ from bottleneck.extraction.devices import (
     resolve_device,
 )
 from bottleneck.extraction.network import prepare_for_inference
+from bottleneck.extraction.threads import ThreadChoice
 from bottleneck.images import ImageSource, load_batches
 
 CPU_BATCH_SIZE = 32
@@ -83,6 +84,7 @@ class Extractor:
         self.asked_precision = parse_precision(settings.precision)
         self.batch_size = _parse_batch_size(settings.batch_size, self.device)
         self.workers = _parse_workers(settings.workers)
+        self.threads = ThreadChoice()
         self.forward_passes = 0
         self._prepared: Backbone | None = None
 
@@ -131,9 +133,11 @@ class Extractor:
     def _forward_once(self, pixels: NDArray[np.uint8], precision: Precision) -> dict[str, NDArray[np.float32]]:
         self.forward_passes += 1
         tensor = torch.from_numpy(pixels).to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            layers = self._prepared_backbone().forward_layers(tensor)
-        return {layer: features.float().cpu().numpy() for layer, features in layers.items()}
+        prepared = self._prepared_backbone()
+        bfloat16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        with self.threads.timed(len(pixels)), bfloat16:
+            layers = prepared.forward_layers(tensor)
+            return {layer: features.float().cpu().numpy() for layer, features in layers.items()}
 
     def _prepared_backbone(self) -> Backbone:
         if self._prepared is None:

@@ -1,0 +1,217 @@
+"""A saved classifier comes back whole, or says what is wrong; nothing in its folder is ever run."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from bottleneck import FineTuneSettings, LogisticHead, SVMHead, TransferClassifier, load, save
+from bottleneck.errors import BackboneError, InvalidInputError, ModelFileError, TransferError
+from tests.conftest import coloured_images, make_tiny_backbone
+
+IMAGES, LABELS = coloured_images(24)
+NAMES = np.array(["bluish", "reddish"])[LABELS]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> TransferClassifier:
+    """Return a probe on the embedded backbone, which can be built again by its name."""
+    cache_dir = tmp_path_factory.mktemp("cache")
+    return TransferClassifier(strategy="probe", cache_dir=cache_dir, random_state=0).fit(IMAGES, NAMES)
+
+
+def assert_same(loaded: TransferClassifier, saved: TransferClassifier) -> None:
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), saved.predict_proba(IMAGES))
+    assert loaded.predict(IMAGES).tolist() == saved.predict(IMAGES).tolist()
+    assert loaded.plan_ == saved.plan_
+    assert loaded.history_ == saved.history_
+    assert (loaded.strategy_, loaded.outcome_) == (saved.strategy_, saved.outcome_)
+    assert loaded.classes_.dtype == saved.classes_.dtype
+
+
+def test_loaded_classifier_predicts_the_same_bit_for_bit(fitted, tmp_path):
+    save(fitted, tmp_path / "model")
+
+    assert_same(load(tmp_path / "model"), fitted)
+
+
+def test_another_process_predicts_the_same(fitted, tmp_path):
+    save(fitted, tmp_path / "model")
+    np.save(tmp_path / "images.npy", IMAGES)
+    code = (
+        "import sys, numpy as np; from bottleneck import load; folder = sys.argv[1];"
+        "classifier = load(folder + '/model').set_params(cache_dir=folder + '/cache');"
+        "np.save(folder + '/proba.npy', classifier.predict_proba(np.load(folder + '/images.npy')))"
+    )
+
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+    np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), fitted.predict_proba(IMAGES))
+
+
+@pytest.mark.parametrize(
+    "head", [SVMHead(), LogisticHead(normalize="l2"), LogisticHead(normalize="standardize")], ids=str
+)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_every_linear_head_comes_back(head, n_classes, tmp_path):
+    labels = np.arange(24) % n_classes
+    classifier = TransferClassifier(strategy="probe", head=head, cache_dir=tmp_path / "cache", random_state=0)
+    classifier.fit(IMAGES, labels)
+
+    save(classifier, tmp_path / "model")
+
+    assert_same(load(tmp_path / "model"), classifier)
+
+
+def test_all_stages_come_back(tmp_path):
+    classifier = TransferClassifier(strategy="all_stages_probe", cache_dir=tmp_path / "cache", random_state=0)
+    classifier.fit(IMAGES, NAMES)
+
+    save(classifier, tmp_path / "model")
+
+    assert_same(load(tmp_path / "model"), classifier)
+
+
+def test_own_module_must_be_given_again(tmp_path):
+    backbone = make_tiny_backbone()
+    classifier = TransferClassifier(backbone, strategy="probe", cache_dir=tmp_path / "cache", random_state=0)
+    save(classifier.fit(IMAGES, NAMES), tmp_path / "model")
+
+    assert_same(load(tmp_path / "model", backbone=make_tiny_backbone()), classifier)
+    with pytest.raises(ModelFileError, match=r"own module.*load\(path, backbone=network\)"):
+        load(tmp_path / "model")
+    with pytest.raises(ModelFileError, match="are others"):
+        load(tmp_path / "model", backbone=make_tiny_backbone(seed=1))
+
+
+def test_tuned_weights_are_saved_with_the_classifier(tmp_path):
+    classifier = TransferClassifier(strategy="probe", cache_dir=tmp_path / "cache", random_state=0).fit(IMAGES, NAMES)
+    network = make_other_weights(classifier.backbone_)
+    classifier.backbone_ = classifier.backbone_.with_network(network)
+
+    save(classifier, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+
+    assert_same(loaded, classifier)
+    assert loaded.backbone_.weights == classifier.backbone_.weights
+    save(loaded, tmp_path / "again")
+    assert_same(load(tmp_path / "again"), classifier)
+
+
+def make_other_weights(backbone):
+    import copy
+
+    import torch
+
+    network = copy.deepcopy(backbone.network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.01)
+    return network
+
+
+def test_backbone_can_be_included(fitted, tmp_path):
+    save(fitted, tmp_path / "small")
+    save(fitted, tmp_path / "whole", include_backbone=True)
+
+    assert not (tmp_path / "small" / "backbone.safetensors").exists()
+    assert (tmp_path / "whole" / "backbone.safetensors").stat().st_size > 100_000
+    assert_same(load(tmp_path / "whole"), fitted)
+
+
+def test_saving_again_replaces_the_classifier_and_nothing_else(fitted, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "important.txt").write_text("keep me")
+    save(fitted, tmp_path / "model")
+
+    save(fitted, tmp_path / "model")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "notes"]
+    with pytest.raises(InvalidInputError, match="not a saved classifier"):
+        save(fitted, tmp_path / "notes")
+    assert (tmp_path / "notes" / "important.txt").read_text() == "keep me"
+
+
+def test_unfitted_classifier_cannot_be_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        save(TransferClassifier(), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_head_without_coefficients_is_refused_with_a_way_out(tmp_path):
+    classifier = TransferClassifier(
+        strategy="probe", head=SVMHead(kernel="rbf"), cache_dir=tmp_path / "cache", random_state=0
+    )
+    classifier.fit(IMAGES, NAMES)
+
+    with pytest.raises(InvalidInputError, match=r"joblib\.dump"):
+        save(classifier, tmp_path / "model")
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code in the folder was run')",)
+
+
+def test_pickle_in_the_folder_is_never_run(fitted, tmp_path):
+    folder = save(fitted, tmp_path / "model")
+    (folder / "head.safetensors").write_bytes(pickle.dumps(Bomb()))
+
+    with pytest.raises(ModelFileError, match="damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "head.safetensors"])
+def test_mutated_file_is_one_of_our_errors_or_harmless(fitted, tmp_path, name):
+    folder = save(fitted, tmp_path / "model")
+    whole = (folder / name).read_bytes()
+    rng = np.random.RandomState(0)
+
+    for _ in range(25):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randint(len(content))] = rng.randint(256)
+        (folder / name).write_bytes(bytes(content[: rng.choice([len(content), rng.randint(len(content))])]))
+        try:
+            loaded = load(folder)
+        except TransferError:
+            continue
+        # Only the description's prose can change unnoticed.
+        np.testing.assert_array_equal(loaded.head_.coef_, fitted.head_.coef_)
+
+
+def test_folder_that_is_no_classifier_says_so(tmp_path):
+    with pytest.raises(ModelFileError, match=r"has no model\.json"):
+        load(tmp_path)
+
+
+def test_newer_format_says_what_to_install(fitted, tmp_path):
+    folder = save(fitted, tmp_path / "model")
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**described, "version": 99}))
+
+    with pytest.raises(ModelFileError, match="version 99"):
+        load(folder)
+
+
+def test_missing_weights_file_is_named(tmp_path):
+    from safetensors.torch import save_file
+
+    from bottleneck import load_backbone
+
+    weights = tmp_path / "weights.safetensors"
+    save_file(dict(load_backbone("embedded").network.state_dict()), weights)
+    classifier = TransferClassifier(
+        weights=weights, strategy="probe", cache_dir=tmp_path / "cache", random_state=0
+    ).fit(IMAGES, NAMES)
+    save(classifier, tmp_path / "model")
+    weights.unlink()
+
+    with pytest.raises((ModelFileError, BackboneError), match=r"weights\.safetensors"):
+        load(tmp_path / "model")
+    assert isinstance(tmp_path, Path)
