@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
 TIMED_SECONDS = 0.2
-"""Each rate is measured for about this long."""
-TRAIN_BATCH = 8
-"""Images of the timed training step: enough for a rate, small enough for a large network."""
+"""Each rate is measured on as many of them as take about this long."""
+TRAIN_BATCH = 16
+"""Most images of the timed training step."""
 RATES_NOTE = "rates"
 
 
@@ -132,16 +132,20 @@ def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision
 
 
 def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
-    """Return the seconds an image of the fastest of a few calls: whatever else the machine does only adds."""
-    fastest, deadline = float("inf"), time.perf_counter() + TIMED_SECONDS
+    """Return the seconds an image of a batch that takes about ``TIMED_SECONDS``, or of one image that takes longer."""
     work(pixels[:1])  # the first call also sets up the device
-    while True:
-        began = time.perf_counter()
-        work(pixels)
-        ended = time.perf_counter()
-        fastest = min(fastest, (ended - began) / len(pixels))
-        if ended > deadline:
-            return fastest
+    alone = _seconds(work, pixels[:1])
+    affordable = int(TIMED_SECONDS / alone)
+    if affordable < 2:
+        return alone
+    batch = pixels[:affordable]
+    return _seconds(work, batch) / len(batch)
+
+
+def _seconds(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
+    began = time.perf_counter()
+    work(pixels)
+    return time.perf_counter() - began
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,15 +175,14 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
         if extractor.device.type == "cuda":
             torch.cuda.synchronize(extractor.device)
 
-    batch = pixels[:TRAIN_BATCH]
+    with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
+        step(pixels[:1])
     seconds = {}
     for threads in ThreadChoice().candidates:
         with using_threads(threads):
-            seconds[threads] = _seconds_per_image(step, batch)
-    with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
-        step(batch)
+            seconds[threads] = _seconds_per_image(step, pixels[:TRAIN_BATCH])
     best = min(seconds, key=lambda threads: seconds[threads])
-    return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes // len(batch), threads=best)
+    return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes, threads=best)
 
 
 def _noise(backbone: Backbone) -> NDArray[np.uint8]:

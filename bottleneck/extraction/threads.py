@@ -22,6 +22,7 @@ class ThreadChoice:
         self.candidates = sorted({1, torch.get_num_threads()}, reverse=True)
         self.seconds: dict[int, float] = {}
         self.calls = 0
+        self.largest = 0
 
     @property
     def best(self) -> int:
@@ -31,11 +32,14 @@ class ThreadChoice:
     @contextmanager
     def timed(self, n_images: int) -> Iterator[None]:
         """Compute ``n_images`` images inside with the number of threads that is next to try, or the best."""
-        threads = self._next()
+        if n_images >= 2 * self.largest:  # rates of smaller batches say little about this one
+            self.largest, self.calls, self.seconds = n_images, 0, {}
+        is_telling = 2 * n_images >= self.largest
+        threads = self._next() if is_telling else self.best
         began = time.perf_counter()
         with using_threads(threads):
             yield
-        if len(self.candidates) > 1:
+        if is_telling:
             self.seconds[threads] = (time.perf_counter() - began) / n_images
             self.calls += 1
 
@@ -44,7 +48,7 @@ class ThreadChoice:
         warm_up = [self.candidates[0], self.candidates[-1], self.candidates[0]]
         if self.calls < len(warm_up):
             return warm_up[self.calls]
-        if self.calls % RECHECK_CALLS == 0:
+        if self.calls % RECHECK_CALLS == 0 and len(self.candidates) > 1:
             return next(threads for threads in self.candidates if threads != self.best)
         return self.best
 

@@ -24,10 +24,10 @@ def _two_threads():
         yield
 
 
-def run(choice: ThreadChoice, clock, costs: dict[int, float], calls: int) -> list[int]:
+def run(choice: ThreadChoice, clock, costs: dict[int, float], calls: int, *, n_images: int = 10) -> list[int]:
     used = []
     for _ in range(calls):
-        with choice.timed(10):
+        with choice.timed(n_images):
             used.append(torch.get_num_threads())
             clock.now += costs[used[-1]]
     return used
@@ -50,6 +50,17 @@ def test_number_changes_when_the_load_does(clock):
     used = run(choice, clock, {1: 1.0, 2: 0.5}, 3)
 
     assert used == [2, 2, 2]
+
+
+def test_small_batches_say_nothing_about_large_ones(clock):
+    choice = ThreadChoice()
+    run(choice, clock, {1: 1.0, 2: 7.0}, 5, n_images=1)
+
+    large = run(choice, clock, {1: 7.0, 2: 1.0}, 5, n_images=32)
+    small = run(choice, clock, {1: 0.1, 2: 7.0}, 2, n_images=3)
+
+    assert large == [2, 1, 2, 2, 2]
+    assert small == [2, 2]
 
 
 def test_number_is_set_back_after_an_error():
