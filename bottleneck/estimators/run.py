@@ -193,7 +193,7 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: Features) -> Outco
     comparison = result.comparison
     if not result.accepted or comparison is None:
         return replace(_deliver(run, probe, result.message), history=result.history)
-    reached, needed = comparison.probe_accuracy + comparison.gain, probe.head.accuracy_cv_
+    reached, needed = comparison.tuned_accuracy, probe.head.accuracy_cv_
     if scratch and reached <= needed:
         message = f"From random weights {percent(reached)} were reached out of fold, no more than the probe's "
         return replace(_deliver(run, probe, f"{message}{percent(needed)}."), history=result.history)
@@ -242,10 +242,14 @@ def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone)
     """Return the settings with the plan's numbers wherever the user left "auto"."""
     strategy = plan.strategy
     assert isinstance(strategy, FineTune | Scratch)
-    planned: dict[str, Any] = {"steps": strategy.steps, "folds": strategy.folds}
+    planned: dict[str, Any] = {
+        "steps": strategy.steps,
+        "folds": strategy.folds,
+        "acceptance_z": strategy.accept_z,
+    }
     # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
     if not has_layer_norm(backbone.network):
         planned["lr"] = strategy.lr
         planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
     chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
-    return replace(settings, acceptance_z=strategy.accept_z, **chosen)
+    return replace(settings, **chosen)

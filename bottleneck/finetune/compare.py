@@ -1,0 +1,131 @@
+"""Decides whether fine-tuning beats the probe on images that neither has seen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How far along the path networks are compared: 0 is the probe, 1 is fine-tuned."""
+
+N_PARTS = 10
+"""Parts of the held-out images whose alpha is chosen on the other parts, so that choosing is not rewarded."""
+
+LEAST_PROBA = 1e-7
+"""Probabilities below count as this in the log-loss, so that one image cannot outvote all others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HeldOut:
+    """How each held-out image was predicted at each alpha, the probe (alpha 0) first.
+
+    Attributes
+    ----------
+    correct : bool array (n, n_alphas)
+    log_loss : float array (n, n_alphas)
+    weights : float array (n,)
+    """
+
+    correct: NDArray[np.bool_]
+    log_loss: NDArray[np.float64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlphaScore:
+    """How networks at ``alpha`` did on the held-out images."""
+
+    alpha: float
+    accuracy: float
+    log_loss: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Fine-tuning against the probe, image by image, on images that neither has seen.
+
+    Images count with their sample weight times the weight of their class: with ``class_weight="balanced"`` an
+    accuracy is the balanced accuracy.
+
+    Attributes
+    ----------
+    n_images : int
+        Images compared.
+    probe_accuracy : float
+    gain : float
+        Mean difference in correctness. The alpha of each tenth of the images was chosen on the other nine.
+    standard_error : float
+        Of the gain.
+    z : float
+        How many standard errors the gain had to exceed.
+    alpha : float
+        The best point of the path from the probe (0) to the fine-tuned network (1), on all compared images.
+    path : tuple of AlphaScore
+    accepted : bool
+    """
+
+    n_images: int
+    probe_accuracy: float
+    gain: float
+    standard_error: float
+    z: float
+    alpha: float
+    path: tuple[AlphaScore, ...]
+    accepted: bool
+
+    @property
+    def tuned_accuracy(self) -> float:
+        """The probe's accuracy and the gain."""
+        return self.probe_accuracy + self.gain
+
+
+def score_proba(proba: NDArray[np.float64], codes: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return correctness and log-loss (n,) of class probabilities (n, n_classes)."""
+    true_proba = proba[np.arange(len(codes)), codes]
+    return proba.argmax(axis=1) == codes, -np.log(np.maximum(true_proba, LEAST_PROBA))
+
+
+def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
+    """Decide whether fine-tuning is kept: its gain must be positive and exceed ``z`` standard errors."""
+    n_images = len(held_out.weights)
+    part = np.random.default_rng(seed).permutation(n_images) % N_PARTS
+    choice = np.array([best_alpha(held_out, part != number) for number in range(N_PARTS)])[part]
+    chosen_correct = held_out.correct[np.arange(n_images), choice]
+    gain, standard_error = weighted_mean(chosen_correct.astype(float) - held_out.correct[:, 0], held_out.weights)
+    best = best_alpha(held_out, np.ones(n_images, dtype=bool))
+    path = path_scores(held_out)
+    return Comparison(
+        n_images=n_images,
+        probe_accuracy=path[0].accuracy,
+        gain=gain,
+        standard_error=standard_error,
+        z=z,
+        alpha=ALPHAS[best],
+        path=path,
+        accepted=best > 0 and gain > max(z * standard_error, 0.0),
+    )
+
+
+def best_alpha(held_out: HeldOut, rows: NDArray[np.bool_]) -> int:
+    """Return the index of the most accurate alpha on ``rows``; the lower log-loss decides between equals."""
+    scores = path_scores(
+        HeldOut(correct=held_out.correct[rows], log_loss=held_out.log_loss[rows], weights=held_out.weights[rows])
+    )
+    return max(range(len(scores)), key=lambda index: (scores[index].accuracy, -scores[index].log_loss))
+
+
+def path_scores(held_out: HeldOut) -> tuple[AlphaScore, ...]:
+    """Return the weighted accuracy and log-loss at each alpha."""
+    accuracy = np.average(held_out.correct, axis=0, weights=held_out.weights)
+    log_loss = np.average(held_out.log_loss, axis=0, weights=held_out.weights)
+    return tuple(
+        AlphaScore(alpha=alpha, accuracy=float(right), log_loss=float(loss))
+        for alpha, right, loss in zip(ALPHAS, accuracy, log_loss, strict=True)
+    )
+
+
+def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> tuple[float, float]:
+    """Return a weighted mean and its standard error."""
+    mean = float(np.average(values, weights=weights))
+    error = np.sqrt(np.sum((weights * (values - mean)) ** 2)) / np.sum(weights)
+    return mean, float(error)

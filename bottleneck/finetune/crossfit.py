@@ -1,0 +1,92 @@
+"""Fold by fold: a probe, a fine-tuning that starts from it, and how both predict the images held out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from bottleneck.errors import InvalidInputError
+from bottleneck.finetune.compare import ALPHAS, HeldOut, score_proba
+from bottleneck.finetune.job import Job
+from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
+from bottleneck.heads import LogisticHead
+from bottleneck.heads.folds import deal_folds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Probe:
+    """A fitted head with the features (n, n_features), labels and weights of all images."""
+
+    head: LogisticHead
+    features: NDArray[np.float32]
+    labels: NDArray[np.generic]
+    sample_weight: NDArray[np.float64]
+
+    def refitted_on(self, rows: NDArray[np.int64], *, seed: int) -> LogisticHead:
+        """Return an equal head that has seen ``rows`` only, C and normalisation chosen among them."""
+        fresh: LogisticHead = clone(self.head).set_params(random_state=seed)
+        return fresh.fit(self.features[rows], self.labels[rows], sample_weight=self.sample_weight[rows])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CrossFitted:
+    """Predictions of held-out images, and the steps that each fine-tuning took."""
+
+    held_out: HeldOut
+    steps: int
+
+
+def cross_fit(job: Job, probe: Probe) -> CrossFitted:
+    """Fine-tune in each fold that is used and score its held-out images along the path.
+
+    Raises
+    ------
+    FloatingPointError
+        A training diverged.
+    BudgetError
+        The deadline has passed.
+    InvalidInputError
+        Fewer than two images can be held out.
+    """
+    plan = job.recipe.cross_fit
+    codes = codes_of(probe.labels, probe.head)
+    folds = deal_folds(plan.n_folds, probe.features, codes, np.random.default_rng(job.seed))
+    n_used = min(plan.n_used, len(folds))
+    if folds.held_out[:n_used].sum() < 2:
+        raise InvalidInputError("too few different images of a class to hold any out")
+    steps, parts = job.recipe.steps, []
+    for fold in range(n_used):
+        train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
+        head = probe.refitted_on(train, seed=job.seed)
+        pace = share_of_time(job, steps, n_trainings_left=n_used - fold + 1, n_predicted=len(held) * (len(ALPHAS) - 1))
+        stage = f"fine-tuning, fold {fold + 1} of {n_used}"
+        path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
+        parts.append(score_path(job, probe, head, path, rows=held, codes=codes[held]))
+        # Later trainings are no longer than this one, so that what is delivered is what was compared.
+        steps = path.steps
+    return CrossFitted(held_out=joined(parts), steps=steps)
+
+
+def score_path(
+    job: Job, probe: Probe, head: LogisticHead, path: Path, *, rows: NDArray[np.int64], codes: NDArray[np.int64]
+) -> HeldOut:
+    """Return how ``head`` (alpha 0) and the networks at the other alphas predict ``rows``."""
+    scores = [score_proba(head.predict_proba(probe.features[rows]), codes)]
+    scores += [score_proba(predict_proba(job, path.at(alpha), rows), codes) for alpha in ALPHAS[1:]]
+    correct, log_loss = zip(*scores, strict=True)
+    return HeldOut(correct=np.stack(correct, axis=1), log_loss=np.stack(log_loss, axis=1), weights=job.weights[rows])
+
+
+def joined(parts: list[HeldOut]) -> HeldOut:
+    """Return the images of all folds one after the other."""
+    return HeldOut(
+        correct=np.concatenate([part.correct for part in parts]),
+        log_loss=np.concatenate([part.log_loss for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+    )
+
+
+def codes_of(labels: NDArray[np.generic], head: LogisticHead) -> NDArray[np.int64]:
+    """Return the index of each label among the classes of ``head``."""
+    return np.searchsorted(head.classes_, labels)

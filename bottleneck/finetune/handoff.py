@@ -1,0 +1,235 @@
+"""From a fitted probe to a fine-tuned classifier, or back to the very same probe: never worse."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
+
+from bottleneck.backbones import Backbone
+from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
+from bottleneck.finetune.compare import Comparison, compare, weighted_mean
+from bottleneck.finetune.crossfit import Probe, codes_of, cross_fit
+from bottleneck.finetune.groups import recipe_for
+from bottleneck.finetune.job import EpochRecord, Job
+from bottleneck.finetune.path import fit_path, predict_proba, share_of_time
+from bottleneck.finetune.pixels import open_both
+from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
+from bottleneck.finetune.settings import FineTuneSettings
+from bottleneck.heads import LogisticHead
+from bottleneck.images import ImageSource, subset
+from bottleneck.progress import ProgressCallback, silent
+
+CHECKED_IMAGES = 2000
+"""Training images on which the final network must not do worse than was measured on unseen ones."""
+
+STOPS = (KeyboardInterrupt, torch.OutOfMemoryError, FloatingPointError, BudgetError, InvalidInputError)
+"""What may end a fine-tuning without a result: then the probe is delivered."""
+
+COLLAPSE_Z = 2.0
+"""Standard errors by which it may do worse all the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FineTuneResult:
+    """What fine-tuning gave: a tuned backbone and head if these are better, else the ones it was given.
+
+    Attributes
+    ----------
+    accepted : bool
+    backbone : Backbone
+    head : LogisticHead
+        For the features of this backbone.
+    history : tuple of EpochRecord
+        Every epoch of every training, also of one that failed.
+    comparison : Comparison or None
+        With the probe, out of sample; None if fine-tuning was stopped.
+    message : str
+        What happened, with its numbers.
+    """
+
+    accepted: bool
+    backbone: Backbone
+    head: LogisticHead
+    history: tuple[EpochRecord, ...]
+    comparison: Comparison | None
+    message: str
+
+
+def finetune(
+    source: ImageSource,
+    labels: NDArray[np.generic],
+    *,
+    backbone: Backbone,
+    head: LogisticHead,
+    features: NDArray[np.float32],
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008  frozen, so one for all is safe
+    sample_weight: NDArray[np.float64] | None = None,
+    seed: int = 0,
+    device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
+    workers: int = 0,
+    memory_limit: int | None = None,
+    deadline: float | None = None,
+    progress: ProgressCallback = silent,
+    clock: Callable[[], float] = time.monotonic,
+) -> FineTuneResult:
+    """Fine-tune from a fitted probe, and keep the result only if it is better on images that neither has seen.
+
+    In each fold a probe is fitted on the fold's training features, a network that starts as this probe is
+    fine-tuned, and both predict the images held out. If the gain is clear enough, the same is done once more from
+    the probe of all images. If that is stopped (by Ctrl-C, the deadline, too little memory on the device, a loss that
+    is no longer a number, an image that cannot be read any more) the probe is returned, with a FallbackWarning that
+    says why.
+
+    Parameters
+    ----------
+    source : ImageSource
+    labels : array (n_samples,)
+        One label an image.
+    backbone : Backbone
+        The frozen network.
+    head : LogisticHead
+        Fitted on ``features`` and ``labels``.
+    features : float32 array (n_samples, n_features)
+        Penultimate features of all images.
+    settings : FineTuneSettings
+    sample_weight : array (n_samples,) or None
+        Multiplied with the class weights of the head.
+    seed : int
+        The same seed gives the same weights; on CUDA up to operations that are not deterministic there.
+    device : torch.device
+    workers : int
+        Decoding threads.
+    memory_limit : int or None
+        Bytes that decoded images may take in memory; None is a quarter of what is available.
+    deadline : float or None
+        Value of ``clock`` by which all shall be over. Schedules are shortened to end in time.
+    progress : callable
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    FineTuneResult
+
+    Raises
+    ------
+    InvalidInputError
+        A setting is not allowed.
+    """
+    given = np.ones(len(source)) if sample_weight is None else sample_weight
+    rows = np.flatnonzero(given)  # as in LogisticHead.fit, a row of weight 0 is no row
+    recipe = recipe_for(backbone, settings, n_images=len(rows))
+    probe = Probe(head=head, features=features[rows], labels=labels[rows], sample_weight=given[rows])
+    history: list[EpochRecord] = []
+    try:
+        roomy, exact = open_both(
+            subset(source, rows), backbone, workers=workers, memory_limit=memory_limit, progress=progress
+        )
+        job = Job(
+            backbone=backbone,
+            recipe=recipe,
+            weights=image_weights(probe),
+            roomy=roomy,
+            exact=exact,
+            device=device,
+            seed=seed,
+            deadline=deadline,
+            clock=clock,
+            progress=progress,
+            history=history,
+        )
+        return compare_and_refit(job, probe)
+    except STOPS as stop:
+        message = f"Fine-tuning stopped: {reason_of(stop)}. The linear probe is kept."
+    warnings.warn(message, FallbackWarning, stacklevel=2)
+    return FineTuneResult(
+        accepted=False, backbone=backbone, head=head, history=tuple(history), comparison=None, message=message
+    )
+
+
+def image_weights(probe: Probe) -> NDArray[np.float32]:
+    """Return what each image counts: its sample weight times the weight of its class, as in ``LogisticHead.fit``."""
+    of_class = compute_class_weight(
+        probe.head.class_weight, classes=probe.head.classes_, y=probe.labels, sample_weight=probe.sample_weight
+    )
+    weights: NDArray[np.float64] = probe.sample_weight * of_class[codes_of(probe.labels, probe.head)]
+    return weights.astype(np.float32)
+
+
+def reason_of(stop: BaseException) -> str:
+    """Say for people what stopped a fine-tuning."""
+    match stop:
+        case KeyboardInterrupt():
+            return "it was interrupted"
+        case torch.OutOfMemoryError():
+            return "the device ran out of memory; a smaller FineTuneSettings.batch_size needs less"
+        case _:
+            return str(stop)
+
+
+def compare_and_refit(job: Job, probe: Probe) -> FineTuneResult:
+    """Fine-tune in folds; if that beats the probe, once more on all images."""
+    cross_fitted = cross_fit(job, probe)
+    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, seed=job.seed)
+    if not comparison.accepted:
+        return FineTuneResult(
+            accepted=False,
+            backbone=job.backbone,
+            head=probe.head,
+            history=tuple(job.history),
+            comparison=comparison,
+            message=f"The linear probe is kept. {sentence(comparison)}",
+        )
+    network = refit(job, probe, comparison, steps=cross_fitted.steps)
+    return FineTuneResult(
+        accepted=True,
+        backbone=as_backbone(network, job.backbone),
+        head=as_head(network, probe.head),
+        history=tuple(job.history),
+        comparison=comparison,
+        message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. {sentence(comparison)}",
+    )
+
+
+def refit(job: Job, probe: Probe, comparison: Comparison, *, steps: int) -> ProbeNetwork:
+    """Return the network at the chosen alpha, fine-tuned on all images."""
+    rows = np.arange(len(probe.labels))
+    codes = codes_of(probe.labels, probe.head)
+    checked = np.random.default_rng(job.seed).permutation(rows)[:CHECKED_IMAGES]
+    pace = share_of_time(job, steps, n_trainings_left=1, n_predicted=len(checked))
+    path = fit_path(job, probe.head, rows, codes=codes, stage="fine-tuning, all images", pace=pace)
+    network = path.at(comparison.alpha)
+    correct = predict_proba(job, network, checked).argmax(axis=1) == codes[checked]
+    check_not_collapsed(correct, job.weights[checked], comparison)
+    return network
+
+
+def check_not_collapsed(correct: NDArray[np.bool_], weights: NDArray[np.float32], comparison: Comparison) -> None:
+    """Raise if a network is clearly worse on images that it was trained on than the folds were on unseen ones.
+
+    Raises
+    ------
+    FloatingPointError
+        It is.
+    """
+    accuracy, error = weighted_mean(correct.astype(float), weights)
+    if accuracy < comparison.tuned_accuracy - COLLAPSE_Z * max(error, comparison.standard_error):
+        raise FloatingPointError(
+            f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these "
+            f"and {comparison.tuned_accuracy:.3f} on images unseen in the folds"
+        )
+
+
+def sentence(comparison: Comparison) -> str:
+    """Say what the comparison found."""
+    return (
+        f"On {comparison.n_images} images that neither had seen, fine-tuning was right "
+        f"{100 * comparison.gain:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
+        f"with a standard error of {100 * comparison.standard_error:.1f}; "
+        f"more than {comparison.z:g} standard errors were asked for."
+    )

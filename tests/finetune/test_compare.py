@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, score_proba, weighted_mean
+
+
+def held_out(correct: np.ndarray, weights: np.ndarray | None = None) -> HeldOut:
+    weights = np.ones(len(correct)) if weights is None else weights
+    return HeldOut(correct=correct, log_loss=np.where(correct, 0.1, 2.0), weights=weights.astype(np.float32))
+
+
+def random_correct(accuracies: list[float], n_images: int = 2000, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n_images, 1)) < np.array(accuracies)
+
+
+def test_clear_gain_is_accepted_with_the_best_alpha():
+    comparison = compare(held_out(random_correct([0.7, 0.74, 0.8, 0.78, 0.75])), z=0.5, seed=0)
+
+    assert comparison.accepted
+    assert comparison.alpha == 0.5
+    assert comparison.gain == pytest.approx(0.1, abs=0.03)
+    assert comparison.n_images == 2000
+    assert [score.alpha for score in comparison.path] == list(ALPHAS)
+
+
+def test_no_gain_is_rejected():
+    assert not compare(held_out(random_correct([0.7] * 5)), z=0.0, seed=0).accepted
+
+
+def test_loss_is_rejected():
+    comparison = compare(held_out(random_correct([0.8, 0.7, 0.6, 0.5, 0.4])), z=0.0, seed=0)
+
+    assert not comparison.accepted
+    assert comparison.alpha == 0
+
+
+def test_gain_within_the_noise_is_rejected_by_a_strict_z():
+    # 38 images of a thousand differ, 24 of them in favour of fine-tuning: 1.0 points, 1.62 standard errors.
+    correct = np.ones((1000, 5), dtype=bool)
+    correct[:24, 0] = False
+    correct[24:38, 1:] = False
+
+    assert compare(held_out(correct), z=0.5, seed=0).accepted
+    assert not compare(held_out(correct), z=1.64, seed=0).accepted
+
+
+def test_choosing_among_useless_alphas_is_not_rewarded():
+    """The best of four coins looks better than the probe's, by far on the images it was chosen on."""
+    rng = np.random.default_rng(0)
+    coins = [held_out(rng.random((100, 5)) < 0.5) for _ in range(200)]
+
+    gains = [compare(tossed, z=0.5, seed=0).gain for tossed in coins]
+
+    naive_gains = [tossed.correct.mean(axis=0).max() - tossed.correct[:, 0].mean() for tossed in coins]
+    assert np.mean(naive_gains) > 0.03
+    assert np.mean(gains) < 2 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_weights_decide_which_images_matter():
+    correct = np.zeros((40, 5), dtype=bool)
+    correct[:20, 0] = True
+    correct[20:, 1:] = True
+    heavy_end = np.where(np.arange(40) < 20, 1.0, 3.0)
+
+    assert compare(held_out(correct, heavy_end), z=0.5, seed=0).accepted
+    assert not compare(held_out(correct, heavy_end[::-1]), z=0.5, seed=0).accepted
+
+
+def test_standard_error_is_that_of_the_mean():
+    values = np.random.default_rng(0).normal(size=500)
+
+    mean, error = weighted_mean(values, np.ones(500, dtype=np.float32))
+
+    assert mean == pytest.approx(values.mean())
+    assert error == pytest.approx(values.std() / np.sqrt(500), rel=1e-6)
+
+
+def test_hopeless_probability_is_wrong_and_finitely_bad():
+    proba = np.array([[0.9, 0.1], [1.0, 0.0]])
+
+    correct, log_loss = score_proba(proba, np.array([0, 1]))
+
+    assert correct.tolist() == [True, False]
+    assert log_loss[0] == pytest.approx(-np.log(0.9))
+    assert np.isfinite(log_loss).all()

@@ -1,0 +1,209 @@
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.utils.class_weight import compute_sample_weight
+
+from bottleneck.errors import FallbackWarning, InvalidInputError
+from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
+from bottleneck.finetune.compare import Comparison
+from bottleneck.finetune.crossfit import Probe
+from bottleneck.finetune.handoff import image_weights, refit
+from bottleneck.heads import LogisticHead
+from bottleneck.images import as_image_source
+from bottleneck.progress import Progress
+from tests.finetune.tasks import Task, coloured_noise, features_of, make_job, probe_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HOT = FineTuneSettings(steps=30, batch_size=20, lr=0.1, lr_decay=1.0)
+
+
+def run(task: Task, settings: FineTuneSettings = HOT, **options: object) -> FineTuneResult:
+    options = {"source": task.source, **options}
+    return finetune(
+        options.pop("source"),
+        task.labels,
+        backbone=task.backbone,
+        head=task.head,
+        features=task.features,
+        settings=settings,
+        **options,
+    )
+
+
+def assert_probe_kept(result: FineTuneResult, task: Task) -> None:
+    assert not result.accepted
+    assert result.backbone is task.backbone
+    assert result.head is task.head
+
+
+@pytest.fixture(scope="module")
+def accepted(colours, one_thread) -> FineTuneResult:
+    return run(colours)
+
+
+def test_fine_tuning_is_kept_where_frozen_features_lack_the_answer(accepted, colours):
+    pixels, labels = coloured_noise(100, seed=9)
+
+    probe_accuracy = colours.head.score(features_of(colours.backbone, pixels), labels)
+    tuned_accuracy = accepted.head.score(features_of(accepted.backbone, pixels), labels)
+
+    assert accepted.accepted
+    assert tuned_accuracy > 0.95 > 0.75 > probe_accuracy
+    assert accepted.comparison.gain > 0.2
+    assert "is kept" in accepted.message
+    assert accepted.message.count("probe") == 1
+
+
+def test_history_tells_every_training(accepted):
+    stages = [stage for stage, _ in itertools.groupby(record.stage for record in accepted.history)]
+
+    assert stages == [
+        "fine-tuning, fold 1 of 3",
+        "fine-tuning, fold 2 of 3",
+        "fine-tuning, fold 3 of 3",
+        "fine-tuning, all images",
+    ]
+
+
+def test_probe_is_returned_unchanged_where_nothing_can_be_learnt(chance):
+    coef = chance.head.coef_.copy()
+    weights = [parameter.clone() for parameter in chance.backbone.network.parameters()]
+
+    result = run(chance)
+
+    assert_probe_kept(result, chance)
+    assert np.array_equal(chance.head.coef_, coef)
+    assert all(map(torch.equal, weights, chance.backbone.network.parameters()))
+    assert result.message.startswith("The linear probe is kept.")
+    assert result.comparison is not None
+
+
+def test_same_seed_gives_the_same_classifier_in_memory_or_from_disk(accepted, colours, tmp_path: Path):
+    paths = [tmp_path / f"{row:02d}.png" for row in range(len(colours.pixels))]
+    for path, image in zip(paths, colours.pixels, strict=True):
+        Image.fromarray(image).save(path)
+
+    again = run(colours, source=as_image_source(paths), memory_limit=0, workers=1)
+
+    assert again.backbone.weights_digest == accepted.backbone.weights_digest
+    assert np.array_equal(again.head.coef_, accepted.head.coef_)
+    assert again.comparison == accepted.comparison
+    assert again.history == accepted.history
+
+
+def test_interruption_leaves_the_probe(colours):
+    def interrupt(event: Progress) -> None:
+        if event.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.warns(FallbackWarning, match="it was interrupted. The linear probe is kept"):
+        result = run(colours, progress=interrupt)
+
+    assert_probe_kept(result, colours)
+    assert [record.step for record in result.history] == [2]
+
+
+def test_divergence_leaves_the_probe_and_says_what_happened(colours):
+    with pytest.warns(FallbackWarning, match="the loss became"):
+        result = run(colours, FineTuneSettings(steps=30, lr=1e20, lr_decay=1.0))
+
+    assert_probe_kept(result, colours)
+    assert "the loss became" in result.message
+
+
+def test_no_time_leaves_the_probe(colours):
+    with pytest.warns(FallbackWarning, match="no time was left"):
+        result = run(colours, deadline=0.0, clock=lambda: 1.0)
+
+    assert_probe_kept(result, colours)
+
+
+def test_image_that_vanished_leaves_the_probe(colours, tmp_path: Path):
+    paths = [tmp_path / f"{row}.png" for row in range(60)]
+    for path, image in zip(paths, colours.pixels, strict=True):
+        Image.fromarray(image).save(path)
+    source = as_image_source(paths)
+    paths[7].unlink()
+
+    with pytest.warns(FallbackWarning, match=r"7\.png"):
+        result = run(colours, source=source)
+
+    assert_probe_kept(result, colours)
+
+
+def test_wrong_setting_is_an_error(colours):
+    with pytest.raises(InvalidInputError, match="'batch_size'"):
+        run(colours, FineTuneSettings(batch_size=0))
+
+
+def test_all_is_over_by_the_deadline(colours):
+    """Time passes with every look at the clock, 0.1 seconds; a full run would look far more often than allowed."""
+    ticks = itertools.count()
+
+    result = run(colours, FineTuneSettings(steps=1000), deadline=6.0, clock=lambda: next(ticks) / 10)
+
+    assert next(ticks) / 10 <= 6.5
+    assert result.comparison is not None
+
+
+def test_images_of_next_to_no_weight_do_not_decide(colours):
+    """Who always says green is right on all that counts, and cannot be beaten."""
+    weights = np.where(colours.labels == "red", 1e-6, 1.0)
+
+    result = run(colours, sample_weight=weights)
+
+    assert result.comparison.probe_accuracy > 0.9
+    assert_probe_kept(result, colours)
+
+
+def test_image_of_weight_zero_is_no_image(chance):
+    """Not even its class exists, as in the head."""
+    labels = np.where(np.arange(60) < 6, "unknown", chance.labels)
+    weights = np.where(labels == "unknown", 0.0, 1.0)
+    head = LogisticHead().fit(chance.features, labels, sample_weight=weights)
+    task = dataclasses.replace(chance, labels=labels, head=head)
+
+    result = run(task, dataclasses.replace(HOT, steps=1), sample_weight=weights)
+
+    assert result.comparison.n_images == 54
+
+
+def test_class_weights_of_the_head_count(colours):
+    labels = np.where(np.arange(60) < 40, "many", "few")
+    head = LogisticHead(class_weight="balanced").fit(colours.features, labels)
+    probe = Probe(head=head, features=colours.features, labels=labels, sample_weight=np.ones(60))
+
+    np.testing.assert_allclose(image_weights(probe), compute_sample_weight("balanced", labels), rtol=1e-6)
+
+
+def compared(*, tuned_accuracy: float, alpha: float) -> Comparison:
+    return Comparison(
+        n_images=60,
+        probe_accuracy=tuned_accuracy - 0.1,
+        gain=0.1,
+        standard_error=0.01,
+        z=0.5,
+        alpha=alpha,
+        path=(),
+        accepted=True,
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_refit_stands_where_the_comparison_says(colours, alpha):
+    network = refit(make_job(colours), probe_of(colours), compared(tuned_accuracy=0.5, alpha=alpha), steps=3)
+
+    start = colours.backbone.network.state_dict()
+    unchanged = [torch.equal(tensor, start[name]) for name, tensor in network.network.state_dict().items()]
+    assert all(unchanged) == (alpha == 0)
+
+
+def test_refit_that_does_worse_on_what_it_learnt_than_the_folds_on_what_they_did_not_has_collapsed(chance):
+    with pytest.raises(FloatingPointError, match=r"collapsed, with an accuracy of 0\.\d+ .* and 1\.000"):
+        refit(make_job(chance), probe_of(chance), compared(tuned_accuracy=1.0, alpha=1.0), steps=1)

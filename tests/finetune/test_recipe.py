@@ -1,0 +1,97 @@
+import math
+
+import pytest
+
+from bottleneck.finetune.recipe import CrossFit, auto_steps, group_rates, plan_recipe
+from bottleneck.finetune.settings import FineTuneSettings
+
+
+def plan(n_images: int = 500, *, has_layer_norm: bool = False, **settings: object):
+    return plan_recipe(FineTuneSettings(**settings), n_images=n_images, n_groups=4, has_layer_norm=has_layer_norm)
+
+
+@pytest.mark.parametrize(
+    "n_images, steps",
+    [
+        (10, 300),
+        (100, 600),
+        (300, round(60 * math.sqrt(300))),
+        (301, round(60 * 301 / 32)),
+        (1000, 60 * 1000 // 32),
+        (4000, round(60 * math.sqrt(4000))),
+        (100_000, 5000),
+    ],
+)
+def test_steps_follow_the_root_of_the_number_of_images_within_limits(n_images: int, steps: int):
+    assert auto_steps(n_images, 32) == steps
+
+
+def test_as_many_images_are_seen_whatever_the_batch():
+    assert auto_steps(4000, 64) == pytest.approx(auto_steps(4000, 32) / 2, abs=1)
+
+
+def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_01():
+    assert plan().optimizer == "sgd"
+    assert plan().learning_rates == pytest.approx([0.01 / 2.6**4, 0.01 / 2.6**3, 0.01 / 2.6**2, 0.01 / 2.6, 0.01])
+
+
+def test_transformer_blocks_start_a_tenth_below_the_head_and_learn_three_quarters_each():
+    recipe = plan(has_layer_norm=True)
+
+    assert recipe.optimizer == "adamw"
+    assert recipe.learning_rates == pytest.approx([1e-4 * 0.75**3, 1e-4 * 0.75**2, 1e-4 * 0.75, 1e-4, 1e-3])
+
+
+@pytest.mark.parametrize("has_layer_norm", [False, True])
+def test_decay_of_one_gives_every_group_the_same_rate(has_layer_norm: bool):
+    assert plan(has_layer_norm=has_layer_norm, lr=0.02, lr_decay=1.0).learning_rates == (0.02,) * 5
+
+
+def test_frozen_groups_and_multipliers_count_from_the_input():
+    rates = group_rates(
+        FineTuneSettings(lr=1.0, lr_decay=1.0, freeze_groups=1, group_multipliers=(9.0, 1.0, 2.0, 0.0)),
+        n_groups=4,
+        has_layer_norm=False,
+    )
+
+    assert rates == (0.0, 1.0, 2.0, 0.0, 1.0)
+
+
+def test_automatic_rate_scales_with_the_batch_and_a_given_one_does_not():
+    assert plan(batch_size=64).learning_rates[-1] == pytest.approx(0.02)
+    assert plan(batch_size=64, has_layer_norm=True).learning_rates[-1] == pytest.approx(1e-3 * math.sqrt(2))
+    assert plan(batch_size=64, lr=0.01).learning_rates[-1] == 0.01
+
+
+def test_weights_decay_from_2000_images():
+    assert (plan(1999).weight_decay, plan(2000).weight_decay, plan(10, weight_decay=0.1).weight_decay) == (0, 1e-4, 0.1)
+
+
+@pytest.mark.parametrize(
+    "n_images, batch_size, frozen", [(50_000, 32, True), (1999, 64, True), (2000, 128, True), (50_000, 64, False)]
+)
+def test_batch_norm_learns_statistics_only_from_large_batches_and_many_images(n_images, batch_size, frozen):
+    assert plan(n_images, batch_size=batch_size).freeze_batch_norm is frozen
+
+
+def test_batch_norm_setting_is_obeyed():
+    assert plan(10, batch_norm="train").freeze_batch_norm is False
+    assert plan(50_000, batch_size=64, batch_norm="frozen").freeze_batch_norm is True
+
+
+def test_crops_are_milder_below_200_images():
+    assert (plan(199).min_crop_scale, plan(200).min_crop_scale, plan(10, min_crop_scale=1.0).min_crop_scale) == (
+        0.75,
+        0.5,
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    "n_images, folds, expected",
+    [(999, "auto", (3, 3)), (1000, "auto", (3, 2)), (3000, "auto", (4, 1)), (50, 1, (4, 1)), (5000, 5, (5, 5))],
+)
+def test_more_images_need_fewer_folds(n_images: int, folds: object, expected: tuple[int, int]):
+    n_folds, n_used = expected
+
+    assert plan(n_images, folds=folds).cross_fit == CrossFit(n_folds=n_folds, n_used=n_used)
