@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
     parser.add_argument("--datasets", nargs="+", default=["hymenoptera", "dtd10", "clothing"])
-    parser.add_argument("--strategy", default="probe")
+    parser.add_argument("--strategy", default="auto")
     arguments = parser.parse_args()
     for dataset in arguments.datasets:
         print(json.dumps(measure(arguments.shared, dataset, arguments.strategy)), flush=True)
