@@ -1,0 +1,210 @@
+"""A backbone: a frozen network without its classification layer, and everything that makes its features."""
+
+import copy
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from bottleneck.backbones.preprocess import Preprocess
+from bottleneck.backbones.structure import LayerGroup, Stage, find_structure
+from bottleneck.errors import BackboneError
+
+PENULTIMATE = "penultimate"
+"""Name of the final features among the layers; the others are called stage1, stage2, ..."""
+
+RANDOM = "random"
+UNTRAINED = "untrained random filters"
+"""What ``Backbone.weights`` says where no data has shaped them: torch's initialisation, or the embedded filters."""
+
+# torch numbers hooks with a counter that two threads may read at once.
+_hooking = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneReference:
+    """What ``load_backbone`` needs to build the network again; an own module is not ``rebuildable`` from it."""
+
+    backbone: str
+    weights: str | None
+    rebuildable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Backbone:
+    """A frozen pretrained network from uint8 pixels to features. Made by ``load_backbone``; never changed afterwards.
+
+    Copies (``copy.deepcopy``, scikit-learn's ``clone``) are the same object; two backbones are equal when they are
+    one object. Compare ``weights_digest`` to compare what they compute.
+
+    Attributes
+    ----------
+    name : str
+        For people: "resnet50", "timm:vit_tiny_patch16_224", "embedded", or the class of an own module.
+    network : nn.Module
+        Normalised float images (n, 3, height, width) to penultimate features (n, n_features). In eval mode, without
+        gradients and without the final classification layer.
+    preprocess : Preprocess
+        From an image to the input of the network.
+    n_features : int
+        Width of the penultimate layer.
+    stages : tuple of Stage
+        Where pooled features can be taken on the way, from the input to the output.
+    layer_groups : tuple of LayerGroup
+        Every parameter of the network once, from the input to the output, for discriminative learning rates.
+    weights : str
+        The weights in plain words.
+    weights_digest : str
+        SHA-256 in hex of the architecture's name and of every tensor that makes the features.
+    reference : BackboneReference
+        How to build it again.
+    """
+
+    name: str
+    network: nn.Module = field(repr=False)
+    preprocess: Preprocess
+    n_features: int
+    stages: tuple[Stage, ...] = field(repr=False)
+    layer_groups: tuple[LayerGroup, ...] = field(repr=False)
+    weights: str
+    weights_digest: str
+    reference: BackboneReference = field(repr=False)
+
+    @property
+    def layer_widths(self) -> dict[str, int]:
+        """Width of every layer that ``forward_layers`` returns, in its order."""
+        return {PENULTIMATE: self.n_features, **{stage.name: stage.n_features for stage in self.stages}}
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the weights were trained on anything; of an own module this is taken for granted."""
+        return not self.weights.startswith((RANDOM, UNTRAINED))
+
+    def forward_layers(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Compute the features of every layer in one pass, in eval mode and without gradients.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            uint8 images as ``preprocess`` returns them, shape (n, 3, height, width), on any device.
+
+        Returns
+        -------
+        dict of str to Tensor
+            float32 on the network's device: "penultimate" of shape (n, n_features), then "stage1", ... of shape
+            (n, channels), each the mean over space.
+        """
+        pooled: dict[str, Tensor] = {}
+        device = next(self.network.parameters()).device
+        self.network.eval()
+        with ExitStack() as taps, torch.inference_mode():
+            for stage in self.stages:
+                taps.callback(_tap(self.network.get_submodule(stage.module), _pooling(stage, pooled)))
+            penultimate = self.network(self.preprocess.normalise(pixels.to(device)))
+        return {PENULTIMATE: penultimate.float(), **{stage.name: pooled[stage.name] for stage in self.stages}}
+
+    def with_network(self, network: nn.Module) -> "Backbone":
+        """Return this backbone with a copy of a fine-tuned network of the same structure.
+
+        Raises
+        ------
+        BackboneError
+            The network has other parameters than this one.
+        """
+        if _shapes(network) != _shapes(self.network):
+            raise BackboneError(f"A fine-tuned network must have the same parameters as {self.name!r}.")
+        tuned = frozen(copy.deepcopy(network))
+        weights = self.weights.removesuffix(", fine-tuned") + ", fine-tuned"
+        return replace(self, network=tuned, weights=weights, weights_digest=_digest(tuned, self.reference))
+
+    def __copy__(self) -> "Backbone":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Backbone":
+        return self
+
+
+def build_backbone(
+    network: nn.Module,
+    reference: BackboneReference,
+    *,
+    name: str,
+    weights: str,
+    preprocess: Preprocess,
+    stage_modules: Sequence[str] = (),
+) -> Backbone:
+    """Freeze a network without its classification layer and describe it.
+
+    The network is taken over, not copied. Own modules are watched on their device, because code that torch cannot
+    trace without data is allowed there; the others on the meta device, where nothing is computed.
+    """
+    frozen(network)
+    device = "meta" if reference.rebuildable else "cpu"
+    structure = find_structure(network, example_batch(preprocess, device), stage_modules=stage_modules)
+    return Backbone(
+        name=name,
+        network=network,
+        preprocess=preprocess,
+        n_features=structure.n_features,
+        stages=structure.stages,
+        layer_groups=structure.layer_groups,
+        weights=weights,
+        weights_digest=_digest(network, reference),
+        reference=reference,
+    )
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """Put a network in eval mode and switch its gradients off."""
+    return network.eval().requires_grad_(False)
+
+
+def example_batch(preprocess: Preprocess, device: str = "cpu") -> Tensor:
+    """Return two images of noise as the network would get them, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn((2, 3, *preprocess.crop), generator=generator).to(device)
+
+
+def _tap(module: nn.Module, hook: Callable[[nn.Module, object, Tensor], None]) -> Callable[[], None]:
+    """Call ``hook`` after every run of a module, until the returned function is called."""
+    with _hooking:
+        registered = module.register_forward_hook(hook)
+
+    def untap() -> None:
+        with _hooking:
+            registered.remove()
+
+    return untap
+
+
+def _pooling(stage: Stage, pooled: dict[str, Tensor]) -> Callable[[nn.Module, object, Tensor], None]:
+    caller = threading.get_ident()
+
+    def pool(module: nn.Module, args: object, output: Tensor) -> None:
+        # The network may be running in other threads at the same time; their maps are not ours.
+        if threading.get_ident() == caller:
+            pooled[stage.name] = stage.pool(output)
+
+    return pool
+
+
+def _digest(network: nn.Module, reference: BackboneReference) -> str:
+    """Hash what makes the features. The count of batches that a BatchNorm saw in training is not part of it."""
+    # Strides and activations are not in the tensors: the name stands for them, or an own module's own description.
+    architecture = reference.backbone if reference.rebuildable else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(network))
+    sha = hashlib.sha256(architecture.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        sha.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
