@@ -262,7 +262,9 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         parse_on_error(self.on_error, "TransferClassifier")
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
         check_classification_targets(labels)
-        extractor = Extractor(load_backbone(self.backbone, self.weights), self._settings())
+        backbone = load_backbone(self.backbone, self.weights)
+        strategy = self._allowed_strategy(backbone)
+        extractor = Extractor(backbone, self._settings())
         cache = open_cache(self.cache_dir)
         precision = settle_precision(extractor, cache, source)
         profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
@@ -276,7 +278,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             profile=profile,
             rates=rates,
             budget=Budget(seconds=self.time_budget, risk=self.risk),  # type: ignore[arg-type]  # Budget checks it
-            strategy=self._allowed_strategy(),
+            strategy=strategy,
             head=self._head(),
             settings=self.finetune,
             seed=parse_seed(self.random_state),
@@ -284,8 +286,13 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             progress=progress,
         )
 
-    def _allowed_strategy(self) -> Any:
+    def _allowed_strategy(self, backbone: Backbone) -> Any:
         """Return the strategy, kept to probes where the head is none that fine-tuning can start from."""
+        if self.strategy == "scratch" and not backbone.reference.rebuildable:
+            raise InvalidInputError(
+                f"strategy='scratch' needs a network that can be built again with random weights, and {backbone.name} "
+                "is an own module. Pass it untrained, with strategy='finetune'."
+            )
         if self.head is None or isinstance(self.head, LogisticHead) or self.strategy not in ("auto", *TRAINING):
             return self.strategy
         if self.strategy == "auto":

@@ -211,7 +211,7 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: Features) -> Outco
 def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
     """Train the same network from random weights, starting from a probe on its untrained features."""
     given = run.extractor.backbone
-    backbone = load_backbone(given, None, preprocess=given.preprocess)
+    backbone = load_backbone(given.reference.backbone, None, preprocess=given.preprocess)
     extractor = Extractor(backbone, run.extractor.settings)
     untrained = compute_features(run.source, extractor, run.cache, precision="float32", progress=run.progress)
     penultimate = untrained.layers["penultimate"]

@@ -23,7 +23,7 @@ def make(tiny_backbone, tmp_path):
 
     def build(**params) -> TransferClassifier:
         defaults = {"strategy": "probe", "cache_dir": tmp_path / "cache", "device": "cpu", "random_state": 0}
-        return TransferClassifier(tiny_backbone, **{**defaults, **params})
+        return TransferClassifier(**{"backbone": tiny_backbone, **defaults, **params})
 
     return build
 
@@ -207,6 +207,32 @@ def test_fine_tuned_or_not_the_result_predicts_and_says_what_happened(make):
     assert classifier.outcome_
     assert len(classifier.history_) > 0
     assert classifier.score(images, labels) > 0.8
+
+
+def test_training_from_scratch_runs_and_keeps_the_probe_unless_it_wins(make):
+    images, labels = coloured_images(40)
+
+    classifier = make(backbone="embedded", strategy="scratch", finetune=FineTuneSettings(steps=6, batch_size=8))
+    classifier.fit(images, labels)
+
+    assert classifier.strategy_ in ("scratch", "probe")
+    assert len(classifier.history_) > 0
+    assert classifier.score(images, labels) > 0.8
+
+
+def test_own_module_cannot_be_trained_from_scratch(make):
+    images, labels = coloured_images(12)
+
+    with pytest.raises(InvalidInputError, match="strategy='finetune'"):
+        make(strategy="scratch").fit(images, labels)
+
+
+def test_one_image_a_class_is_enough(make):
+    images, labels = coloured_images(2)
+
+    classifier = make(strategy="auto").fit(images, labels)
+
+    assert classifier.predict(images).tolist() == labels.tolist()
 
 
 def test_unreadable_images_are_all_named(make, image_folder):

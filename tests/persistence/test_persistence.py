@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from bottleneck import FineTuneSettings, LogisticHead, SVMHead, TransferClassifier, load, save
+from bottleneck import LogisticHead, SVMHead, TransferClassifier, load, save
 from bottleneck.errors import BackboneError, InvalidInputError, ModelFileError, TransferError
 from tests.conftest import coloured_images, make_tiny_backbone
 

@@ -1,0 +1,75 @@
+"""The losses of linear heads, with gradient and curvature, for several heads side by side.
+
+Arrays are ``(n_heads, n_outputs, n_rows)``: one head per fold, one output per class (one in all when there are two
+classes). Rows come last, so that the exponentials run over contiguous memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """A loss of logits (heads, outputs, rows) and labels (rows,).
+
+    ``residuals`` overwrites the logits with the derivative of the loss by them and returns the loss of every row
+    (heads, rows); ``curvature`` turns those derivatives into the diagonal of the second derivative.
+    """
+
+    residuals: Callable[[Floats, NDArray[np.intp]], Floats]
+    curvature: Callable[[Floats], Floats]
+
+
+def _softmax(logits: Floats, labels: NDArray[np.intp]) -> Floats:
+    rows = np.arange(len(labels))
+    logits -= logits.max(axis=1, keepdims=True)
+    own = logits[:, labels, rows]
+    np.exp(logits, out=logits)
+    total = logits.sum(axis=1)
+    logits /= total[:, None]
+    logits[:, labels, rows] -= 1
+    losses: Floats = np.log(total) - own
+    return losses
+
+
+def _sigmoid(logits: Floats, labels: NDArray[np.intp]) -> Floats:
+    sign = (2 * labels - 1).astype(logits.dtype)
+    margin = logits[:, 0] * sign
+    logits[:, 0] = -sign * expit(-margin)
+    losses: Floats = -log_expit(margin)
+    return losses
+
+
+def _squared_hinge(logits: Floats, labels: NDArray[np.intp]) -> Floats:
+    sign = np.full(logits.shape[1:], -1, logits.dtype)
+    if len(sign) == 1:
+        sign[0, labels == 1] = 1
+    else:
+        sign[labels, np.arange(len(labels))] = 1
+    slack = np.maximum(1 - sign * logits, 0)
+    logits[...] = -2 * sign * slack
+    losses: Floats = np.square(slack).sum(axis=1)
+    return losses
+
+
+def _probability_curvature(residuals: Floats) -> Floats:
+    # A residual is p or p - 1, so that p (1 - p) = |residual| (1 - |residual|).
+    magnitude: Floats = np.abs(residuals)
+    curvature: Floats = magnitude * (1 - magnitude)
+    return curvature
+
+
+def _hinge_curvature(residuals: Floats) -> Floats:
+    return np.where(residuals != 0, residuals.dtype.type(2), residuals.dtype.type(0))
+
+
+SOFTMAX = Loss(residuals=_softmax, curvature=_probability_curvature)
+SIGMOID = Loss(residuals=_sigmoid, curvature=_probability_curvature)
+SQUARED_HINGE = Loss(residuals=_squared_hinge, curvature=_hinge_curvature)

@@ -1,0 +1,98 @@
+"""Puts features on a common scale: the normalisations a head chooses among, and their inverse.
+
+Every normalisation is a row-wise step (nothing, or division by the L2 norm of the row) followed by an affine one
+(subtract a centre, divide by a scale). The affine step folds into a linear head without a trace, so that a fitted
+head is always ``weight @ rows(x) + bias``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Normalization = Literal["center", "l2", "standardize", "none"]
+RowNormalization = Literal["none", "l2"]
+BlockBalance = Literal["width", "equal"]
+
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+BALANCES: tuple[BlockBalance, ...] = get_args(BlockBalance)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalizer:
+    """A fitted normalisation: ``(rows(x) - center) / scale``, both of shape (n_features,)."""
+
+    kind: Normalization
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __call__(self, features: Floats) -> NDArray[np.float64]:
+        """Return the normalised features (n, n_features) as a new float64 array."""
+        normalized = normalize_rows(features, row_normalization(self.kind)).astype(np.float64)
+        normalized -= self.center
+        normalized /= self.scale
+        return normalized
+
+    def fold(self, coef: Floats, intercept: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Turn coefficients and intercepts for normalised features into those for ``rows(x)``."""
+        folded = coef / self.scale
+        return folded, intercept - folded @ self.center
+
+
+def row_normalization(kind: Normalization) -> RowNormalization:
+    """Name the row-wise step of a normalisation."""
+    return "l2" if kind == "l2" else "none"
+
+
+def normalize_rows(features: Floats, rows: RowNormalization) -> Floats:
+    """Divide each row by its L2 norm if asked to; a row of zeros stays one."""
+    if rows == "none":
+        return features
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norms > 0, norms, 1)
+
+
+def fit_normalizer(features: Floats, weights: Floats, kind: Normalization) -> Normalizer:
+    """Measure centre and scale on weighted rows.
+
+    ``center`` and ``l2`` divide by one number, after which the features have a variance of 1 on average, so that a
+    C means about the same as after ``standardize``, which divides each feature by its own standard deviation.
+    Constant features are left unscaled. ``none`` centres too, which an intercept undoes exactly and rounding likes.
+    """
+    rows = normalize_rows(features, row_normalization(kind))
+    share = weights / weights.sum(dtype=float)
+    center = share @ rows
+    if kind == "none":
+        return Normalizer(kind=kind, center=center, scale=np.ones_like(center))
+    variance = share @ np.square(rows - center)
+    # A constant feature has a variance of rounding errors, relative to its mean.
+    variance[variance <= (10 * np.finfo(features.dtype).eps * center) ** 2] = 0
+    if kind != "standardize":
+        variance = np.full_like(variance, variance.mean())
+    return Normalizer(kind=kind, center=center, scale=np.where(variance > 0, np.sqrt(variance), 1))
+
+
+def concatenate_blocks(blocks: Sequence[Floats], *, balance: BlockBalance = "width") -> Floats:
+    """Join features of several layers row by row so that none drowns the others.
+
+    Every row of every block is divided by its root mean square, which needs no fitting. With ``"width"`` that is all,
+    and a block counts by its number of features; with ``"equal"`` all blocks count alike. The first never loses much
+    to the penultimate layer alone, the second gains more where early layers know more.
+
+    Parameters
+    ----------
+    blocks
+        Arrays (n_samples, n_features_i). One array is returned as it is.
+
+    Returns
+    -------
+    ndarray
+        Features (n_samples, sum of n_features_i).
+    """
+    if len(blocks) == 1:
+        return blocks[0]
+    sizes = [np.sqrt(block.shape[1]) if balance == "width" else 1.0 for block in blocks]
+    return np.concatenate([size * normalize_rows(block, "l2") for size, block in zip(sizes, blocks, strict=True)], 1)

@@ -1,0 +1,122 @@
+"""Support vector machines with their own choice of normalisation and C, and calibrated probabilities."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bottleneck.errors import InvalidInputError, wrong_parameter
+from bottleneck.heads.base import Head
+from bottleneck.heads.folds import CrossValidation, Folds
+from bottleneck.heads.losses import SQUARED_HINGE
+from bottleneck.heads.normalize import Normalization
+from bottleneck.heads.rbf import RBF_CS, RbfMachine, fit_rbf
+from bottleneck.heads.threads import limited_threads
+from bottleneck.heads.training import (
+    ClassWeight,
+    TrainingSet,
+    check_settings,
+    make_folds,
+    make_generator,
+    parse_training_set,
+)
+
+Floats = NDArray[np.floating[Any]]
+Kernel = Literal["linear", "rbf"]
+KERNELS: tuple[Kernel, ...] = ("linear", "rbf")
+
+
+class SVMHead(Head):
+    """Support vector machine on features of images, with its own choice of normalisation and C.
+
+    The linear kernel minimises the squared hinge loss of one class against the rest, as ``LinearSVC`` does, with free
+    intercepts. Probabilities are the softmax of the decisions times one slope, fitted to held-out decisions.
+
+    Parameters
+    ----------
+    Cs
+        Inverse strengths of the penalty to try; see :class:`LogisticHead`. ``"auto"`` for the RBF kernel tries
+        0.1, 1, 10 and 100.
+    kernel
+        ``"linear"``, or ``"rbf"`` for scikit-learn's ``SVC`` with ``gamma="scale"`` on the normalised features.
+    cv, normalize, class_weight, max_iter, tol, random_state
+        As in :class:`LogisticHead`. ``max_iter`` and ``tol`` are for the linear kernel.
+
+    Attributes
+    ----------
+    classes_, normalize_, n_iter_, n_features_in_, C_, Cs_, scores_
+        As in :class:`LogisticHead`.
+    oof_proba_, accuracy_cv_, accuracy_se_, log_loss_cv_
+        As in :class:`LogisticHead`, from calibrated decisions.
+    coef_, intercept_ : ndarray
+        As in :class:`LogisticHead`; linear kernel only.
+    slope_ : float
+        What makes decisions into logits; NaN if nothing was held out.
+    """
+
+    slope_: float
+    _machine: RbfMachine
+
+    def __init__(
+        self,
+        Cs: Literal["auto"] | Sequence[float] = "auto",
+        *,
+        kernel: Kernel = "linear",
+        cv: CrossValidation = 5,
+        normalize: Literal["auto"] | Normalization = "auto",
+        class_weight: ClassWeight = None,
+        max_iter: int = 1000,
+        tol: float = 1e-7,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.Cs = Cs
+        self.kernel = kernel
+        self.cv = cv
+        self.normalize = normalize
+        self.class_weight = class_weight
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the head to features (n_samples, n_features) and labels (n_samples,); a row of weight 0 is no row."""
+        check_settings(type(self).__name__, Cs=self.Cs, cv=self.cv, normalize=self.normalize)
+        if self.kernel not in KERNELS:
+            raise wrong_parameter(type(self).__name__, "kernel", "one of 'linear', 'rbf'", self.kernel)
+        training = parse_training_set(self, X, y, sample_weight=sample_weight, class_weight=self.class_weight)
+        rng = make_generator(self.random_state)
+        self.classes_ = training.classes
+        with limited_threads(training.flops):
+            self.normalize_ = self._choose_normalization(training, rng)
+            folds = make_folds(self.cv, training, rng)
+            fit = self._fit_rbf if self.kernel == "rbf" else self._fit_hinge
+            decisions, self.slope_ = fit(training, folds)
+        self._record_held_out(training, None if decisions is None else self.slope_ * decisions)
+        return self
+
+    def _fit_hinge(self, training: TrainingSet, folds: Folds) -> tuple[Floats | None, float]:
+        fitted = self._fit_linear(training, folds, loss=SQUARED_HINGE, calibrate=True)
+        if fitted.path is None:
+            return None, np.nan
+        return fitted.path.best.decisions, fitted.path.best.slope
+
+    def _fit_rbf(self, training: TrainingSet, folds: Folds) -> tuple[Floats | None, float]:
+        Cs = RBF_CS if isinstance(self.Cs, str) else self.Cs
+        fitted = fit_rbf(training, folds, kind=self.normalize_, Cs=Cs)
+        self._machine = fitted.machine
+        self.C_, self.n_iter_ = fitted.C, int(np.max(fitted.machine.machine.n_iter_))
+        self.Cs_ = np.array([trial.C for trial in fitted.trials])
+        self.scores_ = np.array([trial.log_loss for trial in fitted.trials])
+        return (None, np.nan) if fitted.best is None else (fitted.best.decisions, fitted.best.slope)
+
+    def _decide(self, features: Floats) -> NDArray[np.float64]:
+        return self._machine.decide(features) if self.kernel == "rbf" else super()._decide(features)
+
+    def _slope(self) -> float:
+        if np.isnan(self.slope_):
+            raise InvalidInputError(
+                "SVMHead has no probabilities, because no row could be held out to calibrate its decisions: every "
+                "class has one distinct row. Use predict or decision_function, LogisticHead, or more images."
+            )
+        return self.slope_

@@ -1,0 +1,107 @@
+"""Folds are stratified, keep copies together, and cope with classes of any size."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import ShuffleSplit, StratifiedKFold
+
+from bottleneck.errors import InvalidInputError
+from bottleneck.heads.folds import check_cross_validation, deal_folds, duplicate_groups, follow_splits
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_every_row_is_held_out_once_and_trained_on_otherwise(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((23, 2)), np.arange(23) % 3
+
+    folds = deal_folds(5, X, y, rng)
+
+    assert len(folds) == 5
+    assert (folds.held_out.sum(axis=0) == 1).all()
+    assert (folds.train == ~folds.held_out).all()
+
+
+def test_classes_and_rows_are_spread_evenly(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((48, 2)), np.repeat([0, 1, 2], [7, 11, 30])
+
+    folds = deal_folds(5, X, y, rng)
+
+    for label in range(3):
+        assert np.ptp(folds.held_out[:, y == label].sum(axis=1)) <= 1
+    assert np.ptp(folds.held_out.sum(axis=1)) <= 1
+
+
+def test_copies_of_an_image_are_never_on_both_sides(rng: np.random.Generator) -> None:
+    X, y = np.repeat(rng.standard_normal((12, 2)), 4, axis=0), np.repeat(np.arange(12) % 2, 4)
+
+    folds = deal_folds(3, X, y, rng)
+
+    assert (folds.held_out.reshape(3, 12, 4).sum(axis=2) % 4 == 0).all()
+
+
+def test_a_class_with_one_image_is_never_held_out(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((7, 2)), np.array([0, 0, 0, 1, 1, 1, 2])
+
+    folds = deal_folds(3, X, y, rng)
+
+    assert not folds.held_out[:, 6].any()
+    assert folds.train[:, 6].all()
+    assert folds.held_out[:, :6].any(axis=0).all()
+
+
+def test_a_class_smaller_than_the_number_of_folds_is_held_out_by_some(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((12, 2)), np.repeat([0, 1], [10, 2])
+
+    folds = deal_folds(5, X, y, rng)
+
+    assert len(folds) == 5
+    assert (folds.held_out[:, y == 1].sum(axis=1) <= 1).all()
+
+
+def test_there_are_no_more_folds_than_members_of_the_largest_class(rng: np.random.Generator) -> None:
+    assert len(deal_folds(5, rng.standard_normal((5, 2)), np.array([0, 0, 0, 1, 1]), rng)) == 3
+
+
+def test_one_image_of_each_class_leaves_no_fold(rng: np.random.Generator) -> None:
+    assert len(deal_folds(5, rng.standard_normal((4, 2)), np.arange(4), rng)) == 0
+
+
+def test_the_seed_decides(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((30, 2)), np.arange(30) % 3
+
+    first, again, other = (deal_folds(5, X, y, np.random.default_rng(seed)).held_out for seed in (1, 1, 2))
+
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_splitters_and_explicit_splits_are_followed() -> None:
+    y = np.arange(12) % 2
+    splitter = StratifiedKFold(3)
+    splits = list(splitter.split(np.zeros((12, 1)), y))
+
+    by_splitter, by_splits = follow_splits(splitter, y), follow_splits(splits, y)
+
+    assert (by_splitter.held_out == by_splits.held_out).all()
+    assert np.flatnonzero(by_splits.train[1]).tolist() == splits[1][0].tolist()
+
+
+def test_rows_in_neither_part_of_a_split_are_left_out() -> None:
+    folds = follow_splits(ShuffleSplit(2, train_size=4, test_size=3, random_state=0), np.arange(12) % 2)
+
+    assert folds.train.sum(axis=1).tolist() == [4, 4]
+    assert folds.held_out.sum(axis=1).tolist() == [3, 3]
+
+
+def test_rows_are_copies_when_features_and_label_agree() -> None:
+    X = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 4.0]])
+
+    assert duplicate_groups(X, np.array([0, 0, 1, 1])).tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("cv", [1, 0, True, 2.5, "5", None])
+def test_what_is_no_cross_validation_is_refused(cv: object) -> None:
+    with pytest.raises(InvalidInputError, match="The 'cv' parameter of LogisticHead must be an integer of at least 2"):
+        check_cross_validation(cv, owner="LogisticHead")
