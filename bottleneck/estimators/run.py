@@ -121,7 +121,14 @@ def _evidence(run: Run, features: Features, head: Any, *, began: float) -> Probe
     blocks = {"penultimate": features.layers["penultimate"]}
     if len(features.layers) > 1:
         blocks["all_stages"] = join_layers(features.layers, tuple(features.layers))
-    screen = screen_features(blocks, run.labels, sample_weight=run.sample_weight, random_state=run.seed)
+    # One normalisation, the head's own, makes the layers comparable, and each costs an eigendecomposition.
+    screen = screen_features(
+        blocks,
+        run.labels,
+        sample_weight=run.sample_weight,
+        normalizations=(head.normalize_,),
+        random_state=run.seed,
+    )
     all_stages = None
     if len(blocks) > 1:
         lead = screen.gain("all_stages", over="penultimate").accuracy

@@ -18,7 +18,10 @@ Objective = Callable[[Floats], tuple[NDArray[np.float64], Floats]]
 
 MEMORY = 10
 SUFFICIENT_DECREASE = 1e-4
-MAX_HALVINGS = 30
+MAX_HALVINGS = 20
+
+MAX_IDLE = 30
+"""Iterations without a decrease that rounding lets show. Gradients still shrink for some of them, then wander."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,18 +41,18 @@ def minimize_together(objective: Objective, start: Floats, *, tol: Floats, max_i
     points = start
     values, gradients = objective(points)
     history: deque[tuple[Floats, Floats, Floats]] = deque(maxlen=MEMORY)
-    stuck = np.zeros(len(points), dtype=bool)
+    idle = np.zeros(len(points), dtype=np.intp)
     n_iter = 0
     while n_iter < max_iter:
-        active = (np.abs(gradients).max(axis=1) > tol) & ~stuck
+        active = (np.abs(gradients).max(axis=1) > tol) & (idle < MAX_IDLE)
         if not active.any():
             break
         directions = -_inverse_hessian_times(gradients, history) * active[:, None]
-        moved, values, new_gradients = _search(objective, points, values, gradients, directions)
+        moved, new_values, new_gradients = _search(objective, points, values, gradients, directions)
+        idle = np.where(new_values < values - _noise(values, points), 0, idle + 1)
         steps, changes = moved - points, new_gradients - gradients
-        stuck |= active & ~steps.any(axis=1)
         history.append((steps, changes, _inverse_positive(_dot(steps, changes))))
-        points, gradients = moved, new_gradients
+        points, values, gradients = moved, new_values, new_gradients
         n_iter += 1
     return Minimum(points=points, residuals=np.abs(gradients).max(axis=1).astype(float), n_iter=n_iter)
 
@@ -59,8 +62,7 @@ def _search(
 ) -> tuple[Floats, NDArray[np.float64], Floats]:
     """Halve the unit step of each problem until its value decreases enough; a problem that finds none stays."""
     slopes = _dot(gradients, directions)
-    # What rounding adds to a sum of many losses must not look like an increase.
-    noise = 10 * np.finfo(points.dtype).eps * np.abs(values)
+    noise = _noise(values, points)
     lengths = np.ones(len(points), dtype=points.dtype)
     for halving in range(MAX_HALVINGS):
         moved = points + lengths[:, None] * directions
@@ -70,6 +72,12 @@ def _search(
             break
         lengths[failed] = 0 if halving >= MAX_HALVINGS - 2 else lengths[failed] / 2
     return moved, new_values, new_gradients
+
+
+def _noise(values: NDArray[np.float64], points: Floats) -> NDArray[np.float64]:
+    """Return what rounding adds to a sum of many losses, which must not look like a change."""
+    noise: NDArray[np.float64] = 10 * np.finfo(points.dtype).eps * np.abs(values)
+    return noise
 
 
 def _inverse_hessian_times(gradients: Floats, history: deque[tuple[Floats, Floats, Floats]]) -> Floats:

@@ -99,7 +99,7 @@ class LogisticHead(Head):
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the head to features (n_samples, n_features) and labels (n_samples,); a row of weight 0 is no row."""
-        check_settings(type(self).__name__, Cs=self.Cs, cv=self.cv, normalize=self.normalize)
+        check_settings(self)
         training = parse_training_set(self, X, y, sample_weight=sample_weight, class_weight=self.class_weight)
         rng = make_generator(self.random_state)
         self.classes_ = training.classes

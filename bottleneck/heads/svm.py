@@ -81,7 +81,7 @@ class SVMHead(Head):
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the head to features (n_samples, n_features) and labels (n_samples,); a row of weight 0 is no row."""
-        check_settings(type(self).__name__, Cs=self.Cs, cv=self.cv, normalize=self.normalize)
+        check_settings(self)
         if self.kernel not in KERNELS:
             raise wrong_parameter(type(self).__name__, "kernel", "one of 'linear', 'rbf'", self.kernel)
         training = parse_training_set(self, X, y, sample_weight=sample_weight, class_weight=self.class_weight)
@@ -106,8 +106,8 @@ class SVMHead(Head):
         fitted = fit_rbf(training, folds, kind=self.normalize_, Cs=Cs)
         self._machine = fitted.machine
         self.C_, self.n_iter_ = fitted.C, int(np.max(fitted.machine.machine.n_iter_))
-        self.Cs_ = np.array([trial.C for trial in fitted.trials])
-        self.scores_ = np.array([trial.log_loss for trial in fitted.trials])
+        self.Cs_ = np.array([trial.C for trial in fitted.trials] or [fitted.C])
+        self.scores_ = np.array([trial.log_loss for trial in fitted.trials] or [np.nan])
         return (None, np.nan) if fitted.best is None else (fitted.best.decisions, fitted.best.slope)
 
     def _decide(self, features: Floats) -> NDArray[np.float64]:

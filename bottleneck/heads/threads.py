@@ -1,13 +1,13 @@
 """Keeps small matrix products on one core, where waiting for other threads costs more than they save."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
 FLOPS_PER_THREAD = 1e9
 """Work for about 20 ms of one core. Measured on two shared cores, products and eigendecompositions smaller than this
-ran 5 to 30 times slower with two threads than with one, because each waits for a core that is busy elsewhere."""
+ran 4 to 30 times slower with two threads than with one, because each waits for a core that is busy elsewhere."""
 
 
 @cache
@@ -19,6 +19,8 @@ def _controller() -> ThreadpoolController:
 def limited_threads(flops: float) -> AbstractContextManager[object]:
     """Return a context in which linear algebra uses no more threads than products of ``flops`` are worth."""
     pools = _controller().select(user_api="blas")
-    current = max((pool["num_threads"] for pool in pools.info()), default=1)
-    limits: AbstractContextManager[object] = pools.limit(limits=min(current, max(1, int(flops / FLOPS_PER_THREAD))))
+    worth = max(1, int(flops / FLOPS_PER_THREAD))
+    if all(pool["num_threads"] <= worth for pool in pools.info()):
+        return nullcontext()
+    limits: AbstractContextManager[object] = pools.limit(limits=worth)
     return limits

@@ -1,7 +1,7 @@
 """Parses what users pass to ``fit``: features, labels and weights, with rows of no weight gone."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +84,30 @@ def make_folds(cv: CrossValidation, training: TrainingSet, rng: np.random.Genera
     return Folds(train=folds.train[:, training.rows], held_out=folds.held_out[:, training.rows])
 
 
-def check_settings(owner: str, *, Cs: object, cv: object, normalize: object) -> None:
+class Settings(Protocol):
+    """What all heads are constructed with."""
+
+    Cs: Any
+    cv: Any
+    normalize: Any
+    max_iter: Any
+    tol: Any
+
+
+def check_settings(head: Settings) -> None:
     """Refuse settings that no head can have."""
-    if not (isinstance(Cs, str) and Cs == "auto") and not _are_positive(Cs):
-        raise wrong_parameter(owner, "Cs", "'auto' or a list of positive numbers", Cs)
-    if normalize not in ("auto", *NORMALIZATIONS):
-        allowed = ("auto", *NORMALIZATIONS)
-        hint = did_you_mean(str(normalize), allowed)
-        raise wrong_parameter(owner, "normalize", "one of " + ", ".join(map(repr, allowed)), normalize, hint)
-    check_cross_validation(cv, owner=owner)
+    owner = type(head).__name__
+    if not (isinstance(head.Cs, str) and head.Cs == "auto") and not _are_positive(head.Cs):
+        raise wrong_parameter(owner, "Cs", "'auto' or a list of positive numbers", head.Cs)
+    allowed = ("auto", *NORMALIZATIONS)
+    if head.normalize not in allowed:
+        hint = did_you_mean(str(head.normalize), allowed)
+        raise wrong_parameter(owner, "normalize", "one of " + ", ".join(map(repr, allowed)), head.normalize, hint)
+    check_cross_validation(head.cv, owner=owner)
+    if not isinstance(head.max_iter, int | np.integer) or head.max_iter < 1:
+        raise wrong_parameter(owner, "max_iter", "an integer of at least 1", head.max_iter)
+    if not isinstance(head.tol, float | int | np.floating) or not head.tol > 0:
+        raise wrong_parameter(owner, "tol", "a positive number", head.tol)
 
 
 def _are_positive(values: object) -> bool:

@@ -20,5 +20,7 @@ def test_small_products_use_one_thread_and_the_number_before_comes_back() -> Non
 
 
 def test_large_products_use_all_threads_there_were() -> None:
+    before = blas_threads()
+
     with limited_threads(1e15):
-        assert max(blas_threads(), default=1) == max(blas_threads(), default=1)
+        assert blas_threads() == before

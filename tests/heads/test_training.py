@@ -1,11 +1,13 @@
 """What is passed to fit is checked, and rows of no weight are gone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from bottleneck.errors import InvalidInputError
-from bottleneck.heads import LogisticHead
+from bottleneck.heads import LogisticHead, SVMHead
 from bottleneck.heads.training import check_settings, make_folds, parse_training_set
 from tests.heads.conftest import Draw
 
@@ -62,16 +64,24 @@ def test_a_split_without_training_rows_is_refused(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("Cs", ["all", [], [0.0], [1, -1], 1.0, [[1.0]], ["1"], None])
-def test_what_are_no_strengths_is_refused(Cs: object) -> None:
+def test_what_are_no_strengths_is_refused(Cs: Any) -> None:
     with pytest.raises(InvalidInputError, match="The 'Cs' parameter of SVMHead must be 'auto' or a list of positive"):
-        check_settings("SVMHead", Cs=Cs, cv=5, normalize="auto")
+        check_settings(SVMHead(Cs))
 
 
 @pytest.mark.parametrize("Cs", ["auto", [1], (0.1, 1), np.array([0.5, 2.0])])
-def test_strengths_may_be_any_sequence(Cs: object) -> None:
-    check_settings("SVMHead", Cs=Cs, cv=5, normalize="auto")
+def test_strengths_may_be_any_sequence(Cs: Any) -> None:
+    check_settings(SVMHead(Cs))
 
 
 def test_a_misspelt_normalisation_is_answered_with_the_nearest() -> None:
     with pytest.raises(InvalidInputError, match=r"Got 'standardise' instead\. Did you mean 'standardize'"):
-        check_settings("SVMHead", Cs="auto", cv=5, normalize="standardise")
+        check_settings(SVMHead(normalize="standardise"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_iter": 0}, {"max_iter": 1.5}, {"tol": 0}, {"tol": float("nan")}, {"tol": "small"}]
+)
+def test_limits_that_end_no_search_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=f"The '{next(iter(settings))}' parameter of LogisticHead must be"):
+        check_settings(LogisticHead(**settings))
