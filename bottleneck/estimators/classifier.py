@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +16,7 @@ from bottleneck.backbones import Backbone, load_backbone
 from bottleneck.errors import ImageFailure, InvalidInputError, wrong_parameter
 from bottleneck.estimators.layers import join_layers
 from bottleneck.estimators.params import RecordParams
-from bottleneck.estimators.parse import open_cache, parse_sample_weight, parse_seed
+from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
 from bottleneck.estimators.run import (
     Outcome,
     Run,
@@ -31,7 +31,7 @@ from bottleneck.features import CacheReport, feature_chunks, parse_on_error, rai
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source, as_labelled_source
-from bottleneck.planner import Budget, Plan
+from bottleneck.planner import Plan
 from bottleneck.profiling import profile_run
 from bottleneck.progress import ProgressCallback, progress_bars
 
@@ -73,7 +73,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     class_weight : None, "balanced" or dict
         Weights of the classes, as in scikit-learn.
     head : LogisticHead, SVMHead or None
-        The head to fit; None is ``LogisticHead()``. Only a LogisticHead can be fine-tuned from.
+        The head to fit; None is ``LogisticHead(cv=cv)``. One without class weights or seed of its own takes the
+        classifier's. Only a LogisticHead can be fine-tuned from.
     finetune : FineTuneSettings
         The knobs of fine-tuning; reached as ``finetune__lr`` in searches.
     risk : {"balanced", "safe"}
@@ -259,6 +260,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         self, X: object, y: ArrayLike | None, sample_weight: ArrayLike | None, progress: ProgressCallback
     ) -> Run:
         began = time.monotonic()
+        seed = parse_seed(self.random_state)
+        budget = parse_budget(self.time_budget, self.risk)
         parse_on_error(self.on_error, "TransferClassifier")
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
         check_classification_targets(labels)
@@ -277,11 +280,11 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             precision=precision,
             profile=profile,
             rates=rates,
-            budget=Budget(seconds=self.time_budget, risk=self.risk),  # type: ignore[arg-type]  # Budget checks it
+            budget=budget,
             strategy=strategy,
-            head=self._head(),
+            head=self._head(seed),
             settings=self.finetune,
-            seed=parse_seed(self.random_state),
+            seed=seed,
             began=began,
             progress=progress,
         )
@@ -304,15 +307,12 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             self.head,
         )
 
-    def _head(self) -> Any:
-        """Return the head to fit, with the classifier's own settings where the head was not given."""
-        if self.head is not None:
-            return self.head
-        return LogisticHead(
-            cv=self.cv,
-            class_weight=self.class_weight,  # type: ignore[arg-type]  # the head checks it
-            random_state=parse_seed(self.random_state),
-        )
+    def _head(self, seed: int) -> Any:
+        """Return the head to fit, with the classifier's class weights and seed where it has none of its own."""
+        head = LogisticHead(cv=self.cv) if self.head is None else clone(self.head)
+        own = head.get_params(deep=False)
+        ours = {"class_weight": self.class_weight, "random_state": seed}
+        return head.set_params(**{name: value for name, value in ours.items() if name in own and own[name] is None})
 
     def _settings(self) -> ExtractionSettings:
         return ExtractionSettings(device=self.device, precision=self.precision, batch_size=self.batch_size)

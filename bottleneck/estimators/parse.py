@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from bottleneck.cache import FeatureCache
-from bottleneck.errors import CacheWarning, InvalidInputError
+from bottleneck.errors import CacheWarning, InvalidInputError, wrong_parameter
 from bottleneck.features import default_cache_dir
+from bottleneck.planner import Budget
 
 
 def open_cache(cache_dir: str | Path | None) -> FeatureCache:
@@ -46,6 +47,22 @@ def _usable_default(folder: Path) -> Path:
 
 
 _process_folders: list[TemporaryDirectory[str]] = []
+
+
+def parse_budget(time_budget: float | None, risk: str) -> Budget:
+    """Return the planner's budget.
+
+    Raises
+    ------
+    InvalidInputError
+        One of them is outside its values.
+    """
+    is_number = isinstance(time_budget, int | float | np.number) and not isinstance(time_budget, bool)
+    if time_budget is not None and not (is_number and 0 < time_budget < float("inf")):
+        raise wrong_parameter("TransferClassifier", "time_budget", "None or a positive number of seconds", time_budget)
+    if risk not in ("balanced", "safe"):
+        raise wrong_parameter("TransferClassifier", "risk", "'balanced' or 'safe'", risk)
+    return Budget(seconds=None if time_budget is None else float(time_budget), risk=risk)  # type: ignore[arg-type]
 
 
 def parse_seed(random_state: int | np.random.RandomState | None) -> int:

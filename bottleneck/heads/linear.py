@@ -135,11 +135,13 @@ def _fold_spread(normalized: Floats, weights: Floats, kind: Normalization) -> Fl
 def _fold_penalty(spread: Floats, rotation: Rotation) -> Floats:
     """Return the penalties in rotated coordinates that amount to each fold's own scale.
 
-    Coefficients v on features scaled once more by the root of the spread D have the penalty v'v. They are w = v / D
+    Coefficients v on features divided by D, the root of the spread, have the penalty v'v. They are w = v / D
     on ours, so that it is w'DDw. Of all w with the same w'x on the rows, that is those with the same z = basis'w,
-    the cheapest costs z' (basis' D^-2 basis)^-1 z.
+    the cheapest costs z' (basis' D^-2 basis)^-1 z, which is z' basis' D^2 basis z if the basis is complete.
     """
     if spread.ndim == 1:
         return spread
     basis = rotation.basis
+    if basis.shape[0] == basis.shape[1]:
+        return np.array([(basis.T * fold) @ basis for fold in spread])
     return np.array([np.linalg.inv((basis.T / fold) @ basis) for fold in spread])

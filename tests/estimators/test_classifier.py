@@ -181,6 +181,19 @@ def test_head_can_be_chosen(make, head):
     assert classifier.score(images, labels) > 0.8
 
 
+def test_class_weights_and_seed_reach_a_head_that_has_none(make):
+    images, labels = coloured_images(24)
+
+    filled = make(head=LogisticHead(), class_weight="balanced", random_state=7).fit(images, labels)
+    kept = make(head=LogisticHead(class_weight={0: 1, 1: 2}, random_state=3), class_weight="balanced").fit(
+        images, labels
+    )
+
+    assert (filled.head_.class_weight, filled.head_.random_state) == ("balanced", 7)
+    assert (kept.head_.class_weight, kept.head_.random_state) == ({0: 1, 1: 2}, 3)
+    assert filled.head.class_weight is None
+
+
 def test_fine_tuning_from_a_support_vector_machine_is_refused(make):
     images, labels = coloured_images(12)
 
@@ -308,6 +321,8 @@ def test_budget_too_small_for_anything_says_the_smallest_that_would_do(make):
         ({"device": "gpuu"}, "'device' parameter"),
         ({"precision": "float8"}, "'precision' parameter"),
         ({"risk": "bold"}, "'risk' parameter"),
+        ({"time_budget": -5}, "'time_budget' parameter"),
+        ({"time_budget": float("nan")}, "'time_budget' parameter"),
         ({"backbone": "resnet5O"}, "Did you mean 'resnet50'"),
     ],
 )
