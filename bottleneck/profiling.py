@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache
-from bottleneck.extraction import Extractor, Precision, ThreadChoice, using_threads
+from bottleneck.extraction import Extractor, Precision, ThreadChoice, decode_min_side, using_threads
 from bottleneck.features import count_cached, feature_space
 from bottleneck.images import ImageSource, load_batches
 from bottleneck.planner import Profile
@@ -29,6 +29,8 @@ TIMED_SECONDS = 0.2
 TRAIN_BATCH = 16
 """Most images of the timed training step."""
 RATES_NOTE = "rates"
+MOSTLY_CACHED = 0.9
+"""Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +50,12 @@ def profile_run(
 ) -> tuple[Profile, Rates]:
     """Return the facts of one run for the planner, and the rates behind them.
 
-    Where every row is cached, the rates of an earlier run are reused, so that such a run makes no forward pass.
+    Where nearly every row is cached, the rates of an earlier run are reused, so that such a run makes no forward pass.
     """
     backbone = extractor.backbone
     _, counts = np.unique(labels, return_counts=True)
     rows_cached = count_cached(source, extractor, cache, precision=precision)
-    rates = _known_rates(extractor, cache, precision) if rows_cached == len(source) else None
+    rates = _known_rates(extractor, cache, precision) if rows_cached >= MOSTLY_CACHED * len(source) else None
     if rates is None:
         rates = measure_rates(source, extractor, precision=precision)
         cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, dataclasses.asdict(rates))
@@ -93,12 +95,17 @@ def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Preci
             preprocess=extractor.backbone.preprocess,
             batch_size=extractor.batch_size,
             workers=extractor.workers,
+            decode_min_side=decode_min_side(extractor.backbone),
         )
     )
     decode = (time.perf_counter() - began) / len(rows)
     pixels = np.concatenate([batch.pixels for batch in batches if len(batch.rows)] or [_noise(extractor.backbone)])
     forward = _seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
-    train = _train_cost(extractor, pixels)
+    try:
+        train = _train_cost(extractor, pixels)
+    except RuntimeError as exc:  # no gradients through this network, or no memory for one step: a guess, then
+        logger.info("a training step cannot be timed: %s", exc)
+        train = _TrainCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
     return Rates(
         device=_device_name(extractor.device),
         decode_seconds_per_image=decode,

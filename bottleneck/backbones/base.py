@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import inspect
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -196,7 +197,7 @@ def _pooling(stage: Stage, pooled: dict[str, Tensor]) -> Callable[[nn.Module, ob
 def _digest(network: nn.Module, reference: BackboneReference) -> str:
     """Hash what makes the features. The count of batches that a BatchNorm saw in training is not part of it."""
     # Strides and activations are not in the tensors: the name stands for them, or an own module's own description.
-    architecture = reference.backbone if reference.rebuildable else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(network))
+    architecture = reference.backbone if reference.rebuildable else _describe_code(network)
     sha = hashlib.sha256(architecture.encode())
     for name, tensor in sorted(network.state_dict().items()):
         if name.endswith("num_batches_tracked"):
@@ -204,6 +205,29 @@ def _digest(network: nn.Module, reference: BackboneReference) -> str:
         sha.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
+
+
+def _describe_code(network: nn.Module) -> str:
+    """Return what an own module is beside its tensors: its layers, their plain attributes, and their classes' code."""
+    lines = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(network))]
+    for name, module in network.named_modules():
+        plain = {
+            key: value
+            for key, value in sorted(vars(module).items())
+            if not key.startswith("_") and key != "training" and isinstance(value, str | int | float | tuple | None)
+        }
+        lines.append(f"{name} {type(module).__qualname__} {plain}")
+        if not type(module).__module__.startswith("torch.nn"):
+            lines.append(_source_of(type(module)))
+    return "\n".join(lines)
+
+
+def _source_of(kind: type) -> str:
+    """Return the code of a class, or nothing for one that was defined where no source is kept (a console)."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:

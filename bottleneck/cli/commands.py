@@ -1,5 +1,6 @@
 """The commands about classifiers: each parses, calls the public API, and prints."""
 
+import warnings
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -8,6 +9,7 @@ import typer
 
 from bottleneck.cli import options as opt
 from bottleneck.cli.output import emit, plan_fields, table
+from bottleneck.errors import InvalidInputError, TransferWarning
 from bottleneck.planner import percent
 
 
@@ -62,8 +64,11 @@ def fit(
 ) -> None:
     """Plan, extract, fit and, where it wins, fine-tune: a classifier from a folder of class folders."""
     from bottleneck import TransferClassifier, save
+    from bottleneck.persistence import check_target
 
     began = monotonic()
+    if out is not None:
+        check_target(out)  # before minutes of work, not after
     classifier = TransferClassifier(
         backbone,
         weights=opt.parse_weights(weights),
@@ -113,6 +118,7 @@ def evaluate(
     json: opt.Json = False,
 ) -> None:
     """Measure a saved classifier on a folder of class folders that it has not seen."""
+    import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
     from bottleneck import load
@@ -121,12 +127,21 @@ def evaluate(
     classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error, verbose=not quiet)
     source, labels = as_labelled_source(opt.parse_data(data), None, min_classes=1)
     predicted = classifier.predict(source)
+    # Names of folders are texts; classes of any other kind were given in Python and are compared as texts.
     known = [i for i, label in enumerate(predicted) if label is not None]
-    truth, predicted = labels[known], predicted[known].astype(labels.dtype)
-    classes = sorted(set(truth) | set(classifier.classes_))
+    truth, predicted = labels[known].astype(str), np.array([str(predicted[i]) for i in known])
+    classes = sorted(set(truth) | set(map(str, classifier.classes_)))
     precision, recall, _, n_images = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
+    unknown = sorted(set(truth) - set(map(str, classifier.classes_)))
+    if unknown:
+        warnings.warn(
+            f"The classifier does not know {', '.join(map(repr, unknown))}: every image of theirs counts as wrong. It "
+            f"was fitted on {', '.join(map(repr, classifier.classes_.tolist()))}.",
+            TransferWarning,
+            stacklevel=2,
+        )
     accuracy = float((truth == predicted).mean())
-    per_class = zip(map(str, classes), n_images, recall, precision, strict=True)
+    per_class = zip(classes, n_images, recall, precision, strict=True)
     print(
         table(
             ["class", "images", "recall", "precision"],
@@ -134,7 +149,7 @@ def evaluate(
         )
     )
     print(f"\nAccuracy   {percent(accuracy)} on {len(truth)} images")
-    emit(json, accuracy=accuracy, n_samples=len(truth))
+    emit(json, accuracy=accuracy, n_samples=len(truth), unknown_classes=unknown)
 
 
 def predict(
@@ -224,7 +239,12 @@ def verify(
     from bottleneck import FeatureCache
     from bottleneck.features import default_cache_dir
 
-    opened = FeatureCache(cache_dir or default_cache_dir())
+    where = cache_dir or default_cache_dir()
+    if not where.is_dir():
+        raise InvalidInputError(f"There is no cache folder {where}. Name one with --cache-dir.")
+    opened = FeatureCache(where)
+    if not opened.spaces():
+        raise InvalidInputError(f"The folder {where} holds no features. Name a cache folder with --cache-dir.")
     report = opened.repair() if repair else opened.verify()
     for bad in report.bad:
         print(f"damaged: {bad.path}: {bad.reason}")

@@ -12,7 +12,9 @@ from bottleneck.planner import percent
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the classifier and report.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the classifier (model) and report.html.")
+    ] = None,
     cache_dir: opt.CacheDir = None,
     json: opt.Json = False,
 ) -> None:
@@ -38,9 +40,9 @@ def demo(
     print(f"Accuracy   {percent(accuracy)} on {len(X_test)} digits that it has not seen")
     print(f"Features   {report.rows_extracted} images extracted, {report.rows_cached} found in the cache")
     if out is not None:
-        save(classifier, out)
+        save(classifier, out / "model")
         write_report(classifier, X_test, y_test, path=out / "report.html")
-        print(f"Model      {out}, with report.html in it")
+        print(f"Model      {out / 'model'}\nReport     {out / 'report.html'}")
     print("\nA larger backbone: bottleneck fit FOLDER --backbone resnet50. Your own pictures: one folder a class.")
     emit(
         json,

@@ -69,7 +69,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     on_error : {"raise", "skip"}
         Unreadable images: one error that lists them all, or a warning, ``skipped_``, and missing predictions.
     cv : int
-        Folds of the head's own cross-validation.
+        Folds of the cross-validation of the default head; a ``head=`` has its own.
     class_weight : None, "balanced" or dict
         Weights of the classes, as in scikit-learn.
     head : LogisticHead, SVMHead or None
@@ -246,8 +246,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         """
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape, min_classes=1)
         rows, predicted, _ = self._head_over(source, "predict")
-        weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return float(accuracy_score(labels[rows], predicted, sample_weight=weight))
+        weight = parse_sample_weight(sample_weight, len(source))
+        return float(accuracy_score(labels[rows], predicted, sample_weight=None if weight is None else weight[rows]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -265,6 +265,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         parse_on_error(self.on_error, "TransferClassifier")
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
         check_classification_targets(labels)
+        weight = parse_sample_weight(sample_weight, len(source))
         backbone = load_backbone(self.backbone, self.weights)
         strategy = self._allowed_strategy(backbone)
         extractor = Extractor(backbone, self._settings())
@@ -274,7 +275,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         return Run(
             source=source,
             labels=labels,
-            sample_weight=parse_sample_weight(sample_weight, len(source)),
+            sample_weight=weight,
             extractor=extractor,
             cache=cache,
             precision=precision,

@@ -40,6 +40,7 @@ class FeatureExtractor(TransformerMixin, RecordParams):  # type: ignore[misc]  #
     backbone_ : Backbone
     precision_ : str
         Arithmetic that the features are computed in.
+    layers_ : tuple of str
     n_features_out_ : int
 
     Examples
@@ -87,11 +88,11 @@ class FeatureExtractor(TransformerMixin, RecordParams):  # type: ignore[misc]  #
         """
         parse_on_error(self.on_error, "FeatureExtractor")
         backbone = load_backbone(self.backbone, self.weights)
-        widths = [backbone.layer_widths[layer] for layer in layers_of(backbone, self.layers)]
+        self.layers_ = layers_of(backbone, self.layers)
         source = as_image_source(X, image_shape=self.image_shape)
         self.precision_ = settle_precision(Extractor(backbone, self._settings()), open_cache(self.cache_dir), source)
         self.backbone_ = backbone
-        self.n_features_out_ = sum(widths)
+        self.n_features_out_ = sum(backbone.layer_widths[layer] for layer in self.layers_)
         return self
 
     def transform(self, X: object) -> NDArray[np.float32]:
@@ -114,7 +115,7 @@ class FeatureExtractor(TransformerMixin, RecordParams):  # type: ignore[misc]  #
         check_is_fitted(self)
         parse_on_error(self.on_error, "FeatureExtractor")
         source = as_image_source(X, image_shape=self.image_shape)
-        layers = layers_of(self.backbone_, self.layers)
+        layers = self.layers_
         features = np.full((len(source), self.n_features_out_), np.nan, dtype=np.float32)
         failures: list[ImageFailure] = []
         with progress_bars(enabled=self.verbose) as progress:
@@ -135,8 +136,7 @@ class FeatureExtractor(TransformerMixin, RecordParams):  # type: ignore[misc]  #
         """Return a name for each feature: the layer and the number of its channel."""
         check_is_fitted(self)
         widths = self.backbone_.layer_widths
-        layers = layers_of(self.backbone_, self.layers)
-        return np.array([f"{layer}_{i}" for layer in layers for i in range(widths[layer])], dtype=object)
+        return np.array([f"{layer}_{i}" for layer in self.layers_ for i in range(widths[layer])], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

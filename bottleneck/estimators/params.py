@@ -1,11 +1,15 @@
 """Nested parameters for settings that travel as frozen records."""
 
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from sklearn.base import BaseEstimator
 
+from bottleneck.backbones import Backbone
 from bottleneck.errors import did_you_mean, wrong_parameter
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -16,7 +20,7 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
         params: dict[str, Any] = super().get_params(deep=deep)
         if deep:
             for name, value in list(params.items()):
-                if is_dataclass(value) and not isinstance(value, type):
+                if _is_settings(value):
                     params |= {f"{name}__{field.name}": getattr(value, field.name) for field in fields(value)}
         return params
 
@@ -30,7 +34,7 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             record = getattr(self, owner, None)
             if name in direct:
                 continue
-            if not is_dataclass(record) or isinstance(record, type):
+            if not _is_settings(record):
                 nested[name] = value
                 continue
             known = [known.name for known in fields(record)]
@@ -41,3 +45,8 @@ class RecordParams(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             setattr(self, owner, replace(record, **{field: value}))
         super().set_params(**nested)
         return self
+
+
+def _is_settings(value: object) -> TypeGuard["DataclassInstance"]:
+    """Say whether a parameter is a record of settings; a Backbone is a record too, but whole."""
+    return is_dataclass(value) and not isinstance(value, type | Backbone)

@@ -174,6 +174,8 @@ def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
 
 def _all_stages(run: Run, probe: Probe, features: Features) -> Outcome:
     """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
+    if _is_out_of_time(run, probe):
+        return _deliver(run, probe, "There is no time left for a head on all stages; the penultimate one is delivered.")
     layers = layers_of(run.extractor.backbone, "all_stages")
     head = fit_head(run, join_layers(features.layers, layers))
     before, after = probe.head.accuracy_cv_, head.accuracy_cv_
@@ -188,6 +190,15 @@ def _all_stages(run: Run, probe: Probe, features: Features) -> Outcome:
         strategy="all_stages_probe",
         message=f"The head on all stages is delivered: {compared}.",
     )
+
+
+def _is_out_of_time(run: Run, probe: Probe) -> bool:
+    """Say whether another head, on more features than the probe's, would overrun the time budget."""
+    if run.budget.seconds is None or probe.evidence is None:
+        return False
+    widths = run.extractor.backbone.layer_widths
+    needed = probe.evidence.head_seconds * sum(widths.values()) / widths["penultimate"]
+    return time.monotonic() - run.began + needed > run.budget.seconds
 
 
 def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: Features) -> Outcome:

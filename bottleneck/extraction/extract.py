@@ -122,13 +122,11 @@ class Extractor:
         return {layer: np.concatenate([part[layer] for part in halves]) for layer in halves[0]}
 
     def lowest_cosine(self, pixels: NDArray[np.uint8], precision: Precision) -> float:
-        """Return the lowest cosine of a row's features in ``precision`` with the same row's in float32."""
+        """Return the lowest cosine, in any layer, of a row's features in ``precision`` with those in float32."""
         checked = pixels[:CHECKED_ROWS]
-        fast = self.forward(checked, precision=precision)["penultimate"].astype(np.float64)
-        exact = self.forward(checked, precision="float32")["penultimate"].astype(np.float64)
-        norms = np.linalg.norm(fast, axis=1) * np.linalg.norm(exact, axis=1)
-        cosines = np.where(norms > 0, (fast * exact).sum(axis=1) / np.where(norms > 0, norms, 1), 1.0)
-        return float(cosines.min())
+        fast = self.forward(checked, precision=precision)
+        exact = self.forward(checked, precision="float32")
+        return min(_lowest_cosine(fast[layer], exact[layer]) for layer in exact)
 
     def _forward_once(self, pixels: NDArray[np.uint8], precision: Precision) -> dict[str, NDArray[np.float32]]:
         self.forward_passes += 1
@@ -144,6 +142,16 @@ class Extractor:
             network = prepare_for_inference(self.backbone.network, self.device)
             self._prepared = dataclasses.replace(self.backbone, network=network)
         return self._prepared
+
+
+def _lowest_cosine(fast: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the lowest cosine of two arrays' rows: 1 for two rows of zeros, 0 where only one is, or is not finite."""
+    left, right = fast.astype(np.float64), exact.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    both_zero = ~left.any(axis=1) & ~right.any(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = np.nan_to_num((left * right).sum(axis=1) / norms, nan=0.0, posinf=0.0, neginf=0.0)
+    return float(np.where(both_zero, 1.0, cosines).min())
 
 
 def decode_min_side(backbone: Backbone) -> int | None:

@@ -52,7 +52,16 @@ def _foldable_pairs(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[str, 
             continue
         conv, norm = str(source.target), str(node.target)
         used_once = calls.count(conv) == 1 and calls.count(norm) == 1
+        if not (
+            _is_plain(network.get_submodule(conv), nn.Conv2d) and _is_plain(network.get_submodule(norm), nn.BatchNorm2d)
+        ):
+            continue
         # A BatchNorm without running statistics normalises by the batch, even in eval mode: nothing to fold.
         has_statistics = network.get_submodule(norm).running_mean is not None
-        if used_once and has_statistics and isinstance(network.get_submodule(conv), nn.Conv2d):
+        if used_once and has_statistics:
             yield conv, norm
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Say whether a module computes just what its class says: no subclass, no parametrisation, no hooks."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks

@@ -62,8 +62,8 @@ def feature_chunks(
     for start in range(0, len(source), CHUNK_ROWS):
         rows = np.arange(start, min(start + CHUNK_ROWS, len(source)))
 
-        def advance(done: int, *, start: int = start, note: str = "") -> None:
-            progress(Progress(stage="features", done=start + done, total=len(source), note=note))
+        def advance(done: int, *, start: int = start) -> None:
+            progress(Progress(stage="features", done=start + done, total=len(source)))
 
         if cache is None or store is None:
             yield _extract_chunk(source, rows, extractor, precision=precision, layers=layers, advance=advance)
@@ -181,8 +181,10 @@ class _CachedChunk:
         for row, key in zip(batch.rows.tolist(), batch.keys, strict=True):
             self.keyed.keys[self.keyed.index_of(row)] = key
         for failure in batch.failures:
-            for i in copies[self.keyed.index_of(failure.row)]:
-                self.keyed.reasons[i] = failure.reason
+            i = self.keyed.index_of(failure.row)
+            # Content that cannot be decoded cannot in any copy; a file that has gone says nothing about the others.
+            for failed in copies[i] if self.keyed.is_unchanged(i) else [i]:
+                self.keyed.reasons[failed] = failure.reason
 
 
 def _group_by_key(keys: NDArray[np.uint8], wanted: NDArray[np.int64]) -> dict[int, list[int]]:

@@ -101,6 +101,8 @@ def cache_features(
         Some images cannot be read and ``on_error`` is "raise"; all others are cached.
     """
     parse_on_error(on_error, "cache_features")
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise wrong_parameter("cache_features", "n_jobs", "a positive number of processes, or -1 for all cores", n_jobs)
     began = time.monotonic()
     source = as_image_source(X)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
@@ -135,12 +137,12 @@ def summarise(
         failures += chunk.failures
     return CacheReport(
         rows_extracted=extracted,
-        rows_cached=readable - extracted,
+        rows_cached=max(readable - extracted, 0),  # rows extracted again after damage count as extracted
         rows_skipped=len(failures),
         seconds=seconds,
         space=feature_space(backbone, precision).digest,
         precision=precision,
-        failures=tuple(failures),
+        failures=tuple(sorted(failures, key=lambda failure: failure.row)),
     )
 
 

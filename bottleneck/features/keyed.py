@@ -57,6 +57,11 @@ class KeyedRows:
         """Return the index of a row of the source among these consecutive rows."""
         return row - int(self.rows[0])
 
+    def is_unchanged(self, i: int) -> bool:
+        """Say whether the content of a row can still be read and has the key it was looked up with."""
+        keys, failures = content_keys(self.source, self.rows[[i]], workers=0)
+        return not failures and bool((keys[0] == self.keys[i]).all())
+
     def _stat(self, i: int) -> FileStat | None:
         try:
             return self.source.stat(int(self.rows[i]))

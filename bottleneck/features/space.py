@@ -53,14 +53,16 @@ def settle_precision(extractor: Extractor, cache: FeatureCache | None, source: I
             cosine = known
         else:
             cosine = _lowest_cosine_of_first_images(extractor, candidate, source)
-            store.write_note(VERDICTS, {candidate: cosine})
-    if cosine < MIN_COSINE:
-        logger.info("%s features keep a cosine of only %.5f with float32, so float32 is used", candidate, cosine)
+            if cosine is not None:
+                store.write_note(VERDICTS, {candidate: cosine})
+    if cosine is None or cosine < MIN_COSINE:
+        logger.info("%s features keep a cosine of %s with float32, so float32 is used", candidate, cosine)
         return "float32"
     return candidate
 
 
-def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float:
+def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float | None:
+    """Return the lowest cosine, or None if none of the first images can be read."""
     rows = range(min(CHECKED_ROWS, len(source)))
     batches = load_batches(source, rows, preprocess=extractor.backbone.preprocess, batch_size=CHECKED_ROWS, workers=0)
-    return min((extractor.lowest_cosine(batch.pixels, candidate) for batch in batches if len(batch.rows)), default=1.0)
+    return min((extractor.lowest_cosine(batch.pixels, candidate) for batch in batches if len(batch.rows)), default=None)

@@ -17,6 +17,8 @@ Normalization = Literal["center", "l2", "standardize", "none"]
 RowNormalization = Literal["none", "l2"]
 BlockBalance = Literal["width", "equal"]
 
+BLOCK_ROWS = 256
+
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 BALANCES: tuple[BlockBalance, ...] = get_args(BlockBalance)
 
@@ -67,7 +69,10 @@ def fit_normalizer(features: Floats, weights: Floats, kind: Normalization) -> No
     center = share @ rows
     if kind == "none":
         return Normalizer(kind=kind, center=center, scale=np.ones_like(center))
-    variance = share @ np.square(rows - center)
+    variance = np.zeros_like(center)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        variance += share[block] @ np.square(rows[block] - center)
     # A constant feature has a variance of rounding errors, relative to its mean.
     variance[variance <= (10 * np.finfo(features.dtype).eps * center) ** 2] = 0
     if kind != "standardize":

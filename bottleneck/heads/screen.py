@@ -39,9 +39,6 @@ MAX_WIDE_ROWS = 2048
 """Rows screened: all up to here (the lower number when features are more than that), else a stratified sample. An
 eigendecomposition costs the cube of the smaller of rows and features."""
 
-CHOICE_ROWS, CHOICE_ROWS_PER_CLASS = 1024, 20
-"""Rows that choose a normalisation: it takes fewer than to measure an accuracy, and with more it matters less."""
-
 CURVE_PARTS = (4, 2)
 
 MIN_SCORED = 0.9
@@ -183,28 +180,21 @@ def choose_normalization(
     features: Floats, labels: NDArray[np.intp], *, weights: Floats, rng: np.random.Generator
 ) -> Normalization:
     """Return the normalisation to trust for features (n, d); with one row of each class there is nothing to go by."""
-    enough = max(CHOICE_ROWS, CHOICE_ROWS_PER_CLASS * int(labels.max() + 1))
-    rows, weights = distinct_rows([features], labels, weights, rng, limit=enough)
+    rows, weights = distinct_rows([features], labels, weights, rng)
     if np.bincount(labels[rows]).max() < 2:
         return _candidates(features.shape[1])[0]
     return _most_trusted(screen_block("", [features[rows]], labels[rows], weights)).normalization
 
 
 def distinct_rows(
-    arrays: Sequence[Floats],
-    labels: NDArray[np.intp],
-    weights: Floats,
-    rng: np.random.Generator,
-    *,
-    limit: int = MAX_ROWS,
+    arrays: Sequence[Floats], labels: NDArray[np.intp], weights: Floats, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], Floats]:
-    """Return the rows to screen, at most ``limit``, and their weights.
+    """Return the rows to screen, and their weights.
 
     One row stands for all its copies, with the sum of their weights: a picture must not vouch for its own copy.
     """
     rows = np.flatnonzero(weights > 0)
-    wide = max(array.shape[1] for array in arrays) > MAX_WIDE_ROWS
-    limit = min(limit, MAX_WIDE_ROWS if wide else MAX_ROWS)
+    limit = MAX_ROWS if max(array.shape[1] for array in arrays) <= MAX_WIDE_ROWS else MAX_WIDE_ROWS
     if len(rows) > limit:
         rows = rows[deal(labels[rows], -(-len(rows) // limit), rng) == 0]
     groups = duplicate_groups(np.concatenate([array[rows] for array in arrays], axis=1), labels[rows])
@@ -223,14 +213,14 @@ def screen_block(
     """Yield a record for each way to join and normalise the arrays of a block."""
     for balance in BALANCES if len(arrays) > 1 else BALANCES[:1]:
         features = concatenate_blocks(arrays, balance=balance)
-        for kind in normalizations or _candidates(features.shape[1]):
-            # Joined rows all have the same norm already.
-            if kind != "l2" or len(arrays) == 1:
-                yield _record(name, balance, kind, features=features, labels=labels, weights=weights)
+        for kind in normalizations or _candidates(features.shape[1], joined=len(arrays) > 1):
+            yield _record(name, balance, kind, features=features, labels=labels, weights=weights)
 
 
-def _candidates(n_features: int) -> tuple[Normalization, ...]:
-    return CANDIDATES if n_features > FEW_FEATURES else FEW_FEATURES_CANDIDATES
+def _candidates(n_features: int, *, joined: bool = False) -> tuple[Normalization, ...]:
+    kinds = CANDIDATES if n_features > FEW_FEATURES else FEW_FEATURES_CANDIDATES
+    # Joined rows all have the same norm already.
+    return tuple(kind for kind in kinds if kind != "l2") if joined else kinds
 
 
 def _record(

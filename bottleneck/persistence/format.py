@@ -1,7 +1,7 @@
 """The folder of a saved classifier: which files it has, and how they are checked.
 
-``model.json`` describes everything and holds the SHA-256 of the other files; ``head.safetensors`` holds what the head
-learned, ``backbone.safetensors`` the weights of a tuned or included backbone. Version 1.
+``model.json`` describes everything and holds the SHA-256 of itself and of the other files; ``head.safetensors`` holds
+what the head learned, ``backbone.safetensors`` the weights of a tuned or included backbone. Version 1.
 """
 
 import hashlib
@@ -16,11 +16,18 @@ VERSION = 1
 DESCRIPTION = "model.json"
 HEAD = "head.safetensors"
 BACKBONE = "backbone.safetensors"
+FILES = (DESCRIPTION, HEAD, BACKBONE)
 
 
 def checksum(content: bytes) -> str:
     """Return the SHA-256 of a file's content in hex."""
     return hashlib.sha256(content).hexdigest()
+
+
+def description_checksum(described: dict[str, Any]) -> str:
+    """Return the checksum of a description, whatever its white space, without the checksum it carries."""
+    rest = {name: value for name, value in described.items() if name != "checksum"}
+    return checksum(json.dumps(rest, sort_keys=True).encode())
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -35,6 +42,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_bytes())
     except FileNotFoundError as exc:
+        if not folder.exists():
+            raise ModelFileError(f"There is no folder {folder}. Name one that `bottleneck fit --out` wrote.") from exc
         raise ModelFileError(f"{folder} is not a saved classifier: it has no {DESCRIPTION}.") from exc
     except OSError as exc:
         raise ModelFileError(f"{path} cannot be read: {exc.strerror}.") from exc
@@ -47,6 +56,8 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path} has version {described.get('version')!r} of the format, and this library reads version {VERSION}. "
             "Install the version of bottleneck-features that wrote it, or a newer one."
         )
+    if described.get("checksum") != description_checksum(described):
+        raise ModelFileError(f"{path} was changed after it was written: its checksum is another. Save it again.")
     return described
 
 

@@ -31,7 +31,7 @@ def describe_head(head: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"Only classifiers with a LogisticHead or a linear SVMHead can be saved without pickle. Got {head!r}. "
             "joblib.dump saves any; load such a file only if you trust whoever wrote it."
         )
-    numbers = {name: _plain(getattr(head, name)) for name in LEARNED_NUMBERS if hasattr(head, name)}
+    numbers = {name: plain(getattr(head, name)) for name in LEARNED_NUMBERS if hasattr(head, name)}
     arrays = {name: np.ascontiguousarray(getattr(head, name)) for name in LEARNED_ARRAYS if hasattr(head, name)}
     return {"kind": kind, "params": _json_params(head), "learned": numbers, "classes": describe_labels(head)}, arrays
 
@@ -50,7 +50,7 @@ def rebuild_head(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> 
     head.classes_ = np.array(described["classes"]["values"], dtype=described["classes"]["dtype"])
     for name in LEARNED_NUMBERS:
         if name in described["learned"]:
-            setattr(head, name, _number(described["learned"][name]))
+            setattr(head, name, number(described["learned"][name]))
     for name in LEARNED_ARRAYS:
         if name in arrays:
             setattr(head, name, arrays[name])
@@ -80,11 +80,14 @@ def _json_params(head: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if isinstance(value, str | int | float | bool | None)}
 
 
-def _plain(value: Any) -> Any:
-    """Return a number as JSON can hold it: NaN, which JSON does not know, as a text."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    return "nan" if isinstance(plain, float) and plain != plain else plain
+def plain(value: Any) -> Any:
+    """Return a parameter or a number as JSON can hold it: NaN, which JSON does not know, as a text."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    native = value.item() if isinstance(value, np.generic) else value
+    return "nan" if isinstance(native, float) and native != native else native
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """Return what ``plain`` made JSON of."""
     return float("nan") if value == "nan" else value

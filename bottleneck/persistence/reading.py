@@ -12,11 +12,11 @@ from safetensors.torch import load as torch_from_bytes
 from torch import nn
 
 from bottleneck.backbones import Backbone, BackboneReference, Preprocess, load_backbone
-from bottleneck.errors import BackboneError, ImageFailure, ModelFileError
+from bottleneck.errors import BackboneError, ImageFailure, ModelFileError, TransferError
 from bottleneck.estimators import TransferClassifier
 from bottleneck.finetune import EpochRecord
 from bottleneck.persistence.format import BACKBONE, HEAD, read_checked, read_description
-from bottleneck.persistence.heads import rebuild_head
+from bottleneck.persistence.heads import number, rebuild_head
 from bottleneck.persistence.writing import params_of
 from bottleneck.planner import Plan
 
@@ -34,7 +34,8 @@ def load(path: str | Path, *, backbone: nn.Module | Backbone | None = None) -> T
     Returns
     -------
     TransferClassifier
-        Fitted; it predicts what the saved one did.
+        Fitted; it predicts what the saved one did. Of its parameters, those that only matter to a new ``fit`` (the
+        head, fine-tuning settings) are the defaults again.
 
     Raises
     ------
@@ -48,7 +49,9 @@ def load(path: str | Path, *, backbone: nn.Module | Backbone | None = None) -> T
     described = read_description(folder)
     try:
         classifier = _rebuild(folder, described, backbone)
-    except (KeyError, TypeError, AttributeError, SafetensorError) as exc:
+    except TransferError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as exc:
         raise ModelFileError(f"{folder} is damaged: {type(exc).__name__}: {exc}. Save the classifier again.") from exc
     return classifier
 
@@ -65,7 +68,7 @@ def _rebuild(folder: Path, described: dict[str, Any], given: nn.Module | Backbon
     classifier.precision_ = described["precision"]
     classifier.strategy_ = described["strategy"]
     classifier.outcome_ = described["outcome"]
-    classifier.accuracy_cv_ = described["accuracy_cv"]
+    classifier.accuracy_cv_ = number(described["accuracy_cv"])
     classifier.plan_ = Plan.from_json(json.dumps(described["plan"]))
     history = [{**record, "learning_rates": tuple(record["learning_rates"])} for record in described["history"]]
     classifier.history_ = tuple(EpochRecord(**record) for record in history)

@@ -16,8 +16,18 @@ import bottleneck
 from bottleneck.backbones import Backbone
 from bottleneck.errors import InvalidInputError, ModelFileError
 from bottleneck.estimators import TransferClassifier
-from bottleneck.persistence.format import BACKBONE, DESCRIPTION, FORMAT, HEAD, VERSION, checksum
-from bottleneck.persistence.heads import describe_head
+from bottleneck.persistence.format import (
+    BACKBONE,
+    DESCRIPTION,
+    FILES,
+    FORMAT,
+    HEAD,
+    VERSION,
+    checksum,
+    description_checksum,
+    read_description,
+)
+from bottleneck.persistence.heads import describe_head, plain
 
 KEPT_PARAMS = ("strategy", "time_budget", "image_shape", "on_error", "risk", "precision")
 
@@ -48,14 +58,38 @@ def save(classifier: TransferClassifier, path: str | Path, *, include_backbone: 
         The folder cannot be written.
     """
     check_is_fitted(classifier)
-    folder = Path(path).expanduser().absolute()
-    if folder.exists() and not (folder / DESCRIPTION).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidInputError(f"{folder} exists and is not a saved classifier. Name another folder, or remove it.")
+    folder = check_target(path)
     files = _contents(classifier, include_backbone=include_backbone)
     try:
         _write_folder(folder, files)
     except OSError as exc:
         raise ModelFileError(f"The classifier cannot be saved in {folder}: {exc.strerror or exc}.") from exc
+    return folder
+
+
+def check_target(path: str | Path) -> Path:
+    """Return the folder to save in, refusing to replace anything but a saved classifier or an empty folder.
+
+    Raises
+    ------
+    InvalidInputError
+        There is something else at ``path``.
+    """
+    folder = Path(path).expanduser().resolve()
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return folder
+    others = [] if not folder.is_dir() else sorted({entry.name for entry in folder.iterdir()} - set(FILES))
+    try:
+        read_description(folder)
+    except ModelFileError as exc:
+        raise InvalidInputError(
+            f"{folder} exists and is not a saved classifier. Name another folder, or remove it."
+        ) from exc
+    if others:
+        raise InvalidInputError(
+            f"{folder} is a saved classifier with other files in it ({', '.join(others)}), which would be lost. "
+            "Name another folder, or move them."
+        )
     return folder
 
 
@@ -66,7 +100,7 @@ def _contents(classifier: TransferClassifier, *, include_backbone: bool) -> dict
     if include_backbone or backbone.weights.endswith(", fine-tuned"):
         tensors = {name: tensor.cpu().contiguous() for name, tensor in backbone.network.state_dict().items()}
         files[BACKBONE] = torch_to_bytes(tensors)
-    params = {name: value for name, value in classifier.get_params(deep=False).items() if name in KEPT_PARAMS}
+    params = {name: plain(value) for name, value in classifier.get_params(deep=False).items() if name in KEPT_PARAMS}
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -84,12 +118,13 @@ def _contents(classifier: TransferClassifier, *, include_backbone: bool) -> dict
         "params": params,
         "strategy": classifier.strategy_,
         "outcome": classifier.outcome_,
-        "accuracy_cv": classifier.accuracy_cv_,
+        "accuracy_cv": plain(classifier.accuracy_cv_),
         "plan": json.loads(classifier.plan_.to_json()),
         "history": [asdict(record) for record in classifier.history_],
         "skipped": [asdict(failure) for failure in classifier.skipped_],
         "files": {name: checksum(content) for name, content in files.items()},
     }
+    description["checksum"] = description_checksum(description)
     return {DESCRIPTION: json.dumps(description, indent=2).encode(), **files}
 
 

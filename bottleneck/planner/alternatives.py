@@ -48,6 +48,10 @@ TINY_NETWORK = 1_000_000
 """Assumption: parameters of a network that counts as tiny; the ResNet-20 of the pilot has 270,000."""
 
 
+TINY_SCRATCH_FROM = 2_000
+"""Choice: images under which not even a tiny network is worth minutes of training from nothing."""
+
+
 def list_alternatives(request: Request) -> tuple[Alternative, ...]:
     """Return every strategy that could answer the request, the cheapest first."""
     profile, asked = request.profile, request.strategy
@@ -72,7 +76,8 @@ def scratch_makes_sense(profile: Profile) -> bool:
     Not with pretrained weights: fine-tuning reaches about max(probe, scratch) + 1.4 points at the same cost (over the
     table in gain.py).
     """
-    enough = profile.n_samples >= SCRATCH_FROM or profile.n_parameters <= TINY_NETWORK
+    tiny = profile.n_parameters <= TINY_NETWORK and profile.n_samples >= TINY_SCRATCH_FROM
+    enough = tiny or profile.n_samples >= SCRATCH_FROM
     return not profile.pretrained and enough
 
 

@@ -164,3 +164,24 @@ def test_module_for_other_images_is_refused_with_its_own_words():
 def test_name_of_published_weights_means_nothing_for_an_own_module():
     with pytest.raises(WeightsError, match=r"own nn\.Module must be a path.*'IMAGENET1K_V1'"):
         load_backbone(ResNet20(), "IMAGENET1K_V1", preprocess=CIFAR)
+
+
+class Pooled(nn.Module):
+    """Two functions of the same tensors, told apart by an attribute alone."""
+
+    def __init__(self, pool: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.pool = nn.Conv2d(3, 8, 3), pool
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(x)
+        return maps.mean(dim=(2, 3)) if self.pool == "mean" else maps.amax(dim=(2, 3))
+
+
+def test_modules_that_compute_different_things_with_equal_tensors_have_different_digests():
+    preprocess = Preprocess(resize=16, crop=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+    mean, peak, again = (load_backbone(Pooled(pool), preprocess=preprocess) for pool in ("mean", "max", "mean"))
+
+    assert mean.weights_digest != peak.weights_digest
+    assert mean.weights_digest == again.weights_digest

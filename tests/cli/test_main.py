@@ -189,3 +189,55 @@ def test_installed_command_says_its_mistakes_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_evaluation_compares_whole_names(command, tmp_path):
+    folder = write_image_folder(tmp_path / "named")
+    (folder / "bluish").rename(folder / "cat")
+    (folder / "reddish").rename(folder / "caterpillar")
+    quiet = ("-q", "--cache-dir", tmp_path / "cache")
+    command("fit", folder, "--out", tmp_path / "model", "--strategy", "probe", *quiet)
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (folder / "caterpillar").rename(wrong / "cat")
+
+    _, printed, _ = command("evaluate", tmp_path / "model", wrong, "--json", *quiet)
+
+    assert last_json(printed)["accuracy"] < 0.2
+
+
+def test_class_that_the_model_does_not_know_is_said(command, image_folder, tmp_path):
+    quiet = ("-q", "--cache-dir", tmp_path / "cache")
+    command("fit", image_folder, "--out", tmp_path / "model", "--strategy", "probe", *quiet)
+    (image_folder / "reddish").rename(image_folder / "wasps")
+
+    status, printed, said = command("evaluate", tmp_path / "model", image_folder, "--json", *quiet)
+
+    assert status == 0
+    assert "warning: The classifier does not know 'wasps'" in said
+    assert last_json(printed)["unknown_classes"] == ["wasps"]
+
+
+def test_folder_with_other_things_is_refused_before_any_work(command, image_folder, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("three years")
+
+    status, _, complaint = command(
+        "fit", image_folder, "--out", tmp_path / "thesis", "-q", "--cache-dir", tmp_path / "cache"
+    )
+
+    assert status == 2
+    assert "not a saved classifier" in complaint
+    assert not (tmp_path / "cache").exists()
+
+
+def test_verify_says_when_there_is_no_cache(command, tmp_path, image_folder):
+    assert command("verify", "--cache-dir", tmp_path / "nowhere")[0] == 2
+    assert command("verify", "--cache-dir", image_folder)[0] == 2
+
+
+def test_missing_model_folder_is_said(command, image_folder, tmp_path):
+    status, _, complaint = command("evaluate", tmp_path / "modell", image_folder, "-q")
+
+    assert status == 2
+    assert "no folder" in complaint

@@ -76,3 +76,16 @@ def test_batch_norm_that_cannot_be_folded_is_kept(network: nn.Module):
 
     assert folded == 0
     assert torch.equal(network(images), expected)
+
+
+def test_parametrised_or_hooked_convolution_is_not_folded():
+    from torch.nn.utils.parametrizations import weight_norm
+
+    network = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    network[2].register_forward_hook(lambda module, args, output: 2 * output)
+    network.eval()
+    images = torch.rand(2, 3, 8, 8)
+    expected = network(images)
+
+    assert fold_batch_norm(network) == 0
+    assert torch.equal(network(images), expected)

@@ -71,3 +71,21 @@ def test_verdict_is_remembered_so_that_the_next_run_makes_no_forward_pass(name, 
 
     assert second == first
     assert again.forward_passes == 0
+
+
+def test_nothing_is_remembered_of_images_that_cannot_be_read(tiny_backbone, source, tmp_path):
+    unreadable = as_image_source([b"no image"] * 8)
+
+    assert settle_precision(extractor_of(tiny_backbone), FeatureCache(tmp_path), unreadable) == "float32"
+    assert settle_precision(extractor_of(tiny_backbone), FeatureCache(tmp_path), source) == "bfloat16"
+
+
+def test_features_that_are_not_finite_are_not_faithful(tiny_backbone, source):
+    class Overflowing(OnBfloat16):
+        def _forward_once(self, pixels, precision):
+            layers = super()._forward_once(pixels, precision)
+            return {name: x * float("nan") for name, x in layers.items()} if precision == "bfloat16" else layers
+
+    extractor = Overflowing(tiny_backbone, ExtractionSettings(device="cpu", workers=0))
+
+    assert settle_precision(extractor, None, source) == "float32"

@@ -28,6 +28,19 @@ def test_every_normalisation_of_every_block_is_tried(draw: Draw) -> None:
     ]
 
 
+def test_only_the_normalisations_asked_for_are_tried(draw: Draw) -> None:
+    X, y = draw(60, 50)
+
+    result = screen_features({"late": X, "all": [X[:, :5], X[:, 5:]]}, y, normalizations=("l2",))
+
+    assert [(record.block, record.balance) for record in result.records] == [
+        ("late", "width"),
+        ("all", "width"),
+        ("all", "equal"),
+    ]
+    assert {record.normalization for record in result.records} == {"l2"}
+
+
 def test_accuracy_is_that_of_leaving_one_out_by_hand(draw: Draw) -> None:
     X, y = draw(40, 6, spread=2)
 

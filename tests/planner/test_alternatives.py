@@ -28,6 +28,7 @@ def test_scratch_is_no_alternative_to_pretrained_weights(profile_of):
         ({"n_parameters": 270_000}, True),
         ({"n_samples": 19_999}, False),
         ({"n_parameters": 1_000_001}, False),
+        ({"n_parameters": 270_000, "n_samples": 1_999, "rows_cached": 0}, False),
     ],
 )
 def test_without_pretrained_weights_scratch_needs_many_images_or_a_tiny_network(profile_of, evidence_of, facts, tried):
