@@ -1,6 +1,6 @@
 """The commands about classifiers: each parses, calls the public API, and prints."""
 
-import warnings
+import sys
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -9,7 +9,7 @@ import typer
 
 from bottleneck.cli import options as opt
 from bottleneck.cli.output import emit, plan_fields, table
-from bottleneck.errors import InvalidInputError, TransferWarning
+from bottleneck.errors import InvalidInputError
 from bottleneck.planner import percent
 
 
@@ -132,13 +132,13 @@ def evaluate(
     truth, predicted = labels[known].astype(str), np.array([str(predicted[i]) for i in known])
     classes = sorted(set(truth) | set(map(str, classifier.classes_)))
     precision, recall, _, n_images = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
-    unknown = sorted(set(truth) - set(map(str, classifier.classes_)))
+    unknown = sorted(set(truth.tolist()) - set(map(str, classifier.classes_)))
     if unknown:
-        warnings.warn(
-            f"The classifier does not know {', '.join(map(repr, unknown))}: every image of theirs counts as wrong. It "
-            f"was fitted on {', '.join(map(repr, classifier.classes_.tolist()))}.",
-            TransferWarning,
-            stacklevel=2,
+        names, known_names = (", ".join(map(repr, group)) for group in (unknown, classifier.classes_.tolist()))
+        print(
+            f"warning: The classifier does not know {names}: every image of theirs counts as wrong. "
+            f"It was fitted on {known_names}.",
+            file=sys.stderr,
         )
     accuracy = float((truth == predicted).mean())
     per_class = zip(classes, n_images, recall, precision, strict=True)
@@ -162,7 +162,6 @@ def predict(
 ) -> None:
     """Print each image's class and its probability as CSV, in the order given."""
     import csv
-    import sys
 
     from bottleneck import load
 
