@@ -106,6 +106,12 @@ def load_tensors(network: nn.Module, file: WeightsFile, *, ignored: Sequence[str
         *(f"unexpected: {name}" for name in unexpected),
         *(f"other shape: {misfit}" for misfit in misfits.values()),
     ]:
+        n_needed = sum(not name.endswith("num_batches_tracked") for name in expected)
+        if len(missing) + len(misfits) == n_needed:
+            raise WeightsError(
+                f"The weights in {str(file.path)!r} are for another network: none of the {n_needed} tensors of this "
+                f"one ({type(network).__name__}) is in there. Name their network as the backbone."
+            )
         raise WeightsError(f"The weights in {str(file.path)!r} are not for this network:\n{listed(problems)}")
 
 

@@ -190,3 +190,14 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> P
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return path
+
+
+def test_weights_of_another_network_are_one_line(tmp_path):
+    from bottleneck.backbones import load_backbone
+
+    path = save_safetensors({"a.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+
+    with pytest.raises(WeightsError, match="for another network") as caught:
+        load_backbone("embedded", path)
+
+    assert len(str(caught.value).splitlines()) == 1
