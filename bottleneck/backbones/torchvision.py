@@ -112,7 +112,8 @@ def _choose_weights(name: str, weights: str | Path | None) -> ChosenWeights:
     member = members.get("DEFAULT" if weights == "default" else str(weights))
     if member is None:
         raise WeightsError(
-            f"The 'weights' parameter of {name} must be 'default', one of {sorted({m.name for m in members.values()})}, a path"
+            f"The 'weights' parameter of {name} must be 'default', one of "
+            f"{sorted({published.name for published in members.values()})}, a path"
             f" ending in .safetensors or .pth, or None. Got {weights!r} instead. {did_you_mean(str(weights), members)}"
         )
     file = read_weights(fetch(member.url, what=f"{member.name} of {name}"))
