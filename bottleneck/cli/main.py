@@ -25,6 +25,8 @@ def run(arguments: list[str]) -> int:
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it ignores where the warning came from
     try:
         status = app(arguments, prog_name="bottleneck", standalone_mode=False)
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except Exit as exc:
         return exc.exit_code

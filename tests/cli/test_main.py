@@ -162,6 +162,42 @@ def test_mistake_is_one_message_and_exit_status_2(command, tmp_path, make, extra
     assert "Traceback" not in complaint
 
 
+INTERRUPTED_JOB = """
+import sys
+from bottleneck.cli.main import run
+from bottleneck.extraction import Extractor
+
+forward = Extractor._forward_once
+
+def interrupted(self, pixels, precision):
+    if self.forward_passes == 2:
+        raise KeyboardInterrupt
+    return forward(self, pixels, precision)
+
+Extractor._forward_once = interrupted
+from bottleneck.features import chunks
+chunks.SHARD_SECONDS = 0.0
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_interruption_keeps_finished_work_and_says_so(command, image_folder, tmp_path):
+    arguments = ["cache", str(image_folder), "--batch-size", "8", "-q", "--cache-dir", str(tmp_path / "cache")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_JOB, *arguments, "--precision", "float32"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, printed, _ = command(*arguments, "--precision", "float32", "--json")
+
+    assert done.returncode == 130
+    assert done.stderr.startswith("error: Interrupted.")
+    assert "Traceback" not in done.stderr
+    assert 0 < last_json(printed)["rows_cached"] < 24
+
+
 def test_help_names_every_command(command):
     status, printed, _ = command("--help")
 
