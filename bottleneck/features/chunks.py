@@ -164,16 +164,18 @@ class _CachedChunk:
         wanted = self.keyed.rows[list(copies)]
         pending: list[FeatureBatch] = []
         began = time.monotonic()
-        for batch in self.extractor.extract(self.keyed.source, wanted, precision=self.precision):
-            self.note(batch, copies)
-            if len(batch.rows):
-                pending.append(batch)
-                advance(self.keyed.index_of(int(batch.rows[-1])) + 1)
-            if pending and time.monotonic() - began > SHARD_SECONDS:
+        try:
+            for batch in self.extractor.extract(self.keyed.source, wanted, precision=self.precision):
+                self.note(batch, copies)
+                if len(batch.rows):
+                    pending.append(batch)
+                    advance(self.keyed.index_of(int(batch.rows[-1])) + 1)
+                if pending and time.monotonic() - began > SHARD_SECONDS:
+                    self.store.append(_as_rows(pending))
+                    pending, began = [], time.monotonic()
+        finally:  # Ctrl-C too: what has been computed is kept
+            if pending:
                 self.store.append(_as_rows(pending))
-                pending, began = [], time.monotonic()
-        if pending:
-            self.store.append(_as_rows(pending))
 
     def note(self, batch: FeatureBatch, copies: dict[int, list[int]]) -> None:
         """Record what a batch found out: failures, and the keys of files that changed since they were looked up."""
