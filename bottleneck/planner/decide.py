@@ -7,6 +7,7 @@ from bottleneck.errors import BudgetError, did_you_mean, wrong_parameter
 from bottleneck.planner.alternatives import (
     SCRATCH_FROM,
     TINY_NETWORK,
+    TINY_SCRATCH_FROM,
     better_probe,
     has_stages,
     list_alternatives,
@@ -229,6 +230,6 @@ def _untrained_reason(profile: Profile) -> Reason:
     sentence = (
         f"There are no pretrained weights. Training from scratch is {'tried' if tried else 'not tried'} with "
         f"{profile.n_samples:,} images and {profile.n_parameters:,} parameters: it takes {SCRATCH_FROM:,} images, "
-        f"or at most {TINY_NETWORK:,} parameters; what it would reach is unknown."
+        f"or {TINY_SCRATCH_FROM:,} and at most {TINY_NETWORK:,} parameters; what it would reach is unknown."
     )
     return Reason(rule="no_pretrained_weights", sentence=sentence)

@@ -5,7 +5,7 @@ import pytest
 
 from bottleneck.errors import BudgetError
 from bottleneck.planner import Budget, plan_transfer
-from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK
+from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM
 from bottleneck.planner.costs import recipe_steps, scratch_steps, shortest_steps, training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, STAGES_WIN_BELOW, STOP_HEADROOM_SE, WORTHWHILE_GAIN
 from bottleneck.planner.gain import accuracy_with_twice_the_images, predict_gain
@@ -19,7 +19,7 @@ def sourced_numbers(plan):
     profile, budget, evidence = plan.request.profile, plan.request.budget, plan.request.evidence
     n = profile.n_samples
     counts = [n, n - profile.rows_cached, profile.n_parameters, recipe_steps(n), scratch_steps(n), 90]
-    counts += [STAGES_WIN_BELOW, SCRATCH_FROM, TINY_NETWORK, THUMB_FEW]
+    counts += [STAGES_WIN_BELOW, SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, THUMB_FEW]
     seconds = [plan.training_limit] if plan.training_limit is not None else []
     n_bytes = [profile.memory_available_bytes, budget.memory_bytes or 0, budget.disk_bytes or 0]
     shares, plain = [CHANCE_NEEDED, WORTHWHILE_GAIN], [STOP_HEADROOM_SE]
