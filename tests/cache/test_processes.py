@@ -56,7 +56,8 @@ def test_processes_that_append_at_once_keep_all_rows(tmp_path):
     for number in range(3):
         assert_holds(store, keys_of(seed=10_000 * number, n_shards=40))
     lines = (store.folder / "manifest.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["file"] for line in lines}) == 120
+    # A writer that meets a line in the making starts a new one: that leaves an empty line, which readers pass over.
+    assert len({json.loads(line)["file"] for line in lines if line}) == 120
     assert FeatureCache(tmp_path).verify().n_good == 120
 
 
