@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from bottleneck.errors import WeightsError, wrong_parameter
 
@@ -22,6 +23,9 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
+MOST_RESIZED_PER_CROP = 16
+"""A picture whose resized area is more than this many crops (a banner of 10,000 x 100 pixels) is not resized whole."""
+
 RESIZE_PER_CROP = 256 / 224
 """Shorter side per crop side where a file names the crop only: torchvision's ``ImageClassification`` defaults."""
 
@@ -31,7 +35,9 @@ class Preprocess:
     """The deterministic way from an image to the input of a network.
 
     Calling it does the part that works on pixels; ``normalise`` does the arithmetic, on whole batches and on the
-    network's device. Together they equal torchvision's ``weights.transforms()`` on PIL images.
+    network's device. Together they do what torchvision's ``weights.transforms()`` do to PIL images. Resizing is
+    torch's for uint8, several times faster than Pillow's and equal to it within one grey level (on noise, in one
+    value of ten thousand, two); the rest is equal to the last bit.
 
     Parameters
     ----------
@@ -71,15 +77,29 @@ class Preprocess:
             if not good:
                 raise wrong_parameter("Preprocess", field, allowed, getattr(self, field))
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the resized and cropped pixels of an RGB image, shape (3, height, width)."""
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        if self.resize is not None:
-            rgb = rgb.resize(_resized(self.resize, rgb.width, rgb.height), RESAMPLING[self.interpolation])
-        height, width = self.crop
-        left, top = _crop_start(rgb.width, width), _crop_start(rgb.height, height)
-        cropped = rgb.crop((left, top, left + width, top + height))
-        return np.ascontiguousarray(np.asarray(cropped, dtype=np.uint8).transpose(2, 0, 1))
+    def __call__(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the resized and cropped pixels of an image.
+
+        Parameters
+        ----------
+        image : Pillow image, or uint8 (height, width, 3)
+
+        Returns
+        -------
+        uint8 (3, height, width)
+            A view of pixels that lie in memory as (height, width, 3), the order that convolutions are fastest in.
+        """
+        pixels = np.array(image.convert("RGB")) if isinstance(image, Image.Image) else image
+        height, width = pixels.shape[:2]
+        size = (height, width) if self.resize is None else _resized(self.resize, height, width)
+        top, left = (_crop_start(have, want) for have, want in zip(size, self.crop, strict=True))
+        seen = (_within(top, self.crop[0], size[0]), _within(left, self.crop[1], size[1]))
+        # Copies: a view would hold the whole image for as long as the crop waits for its batch.
+        same = size == (height, width)
+        cropped = np.array(pixels[seen] if same else _resample(pixels, size, seen, self.interpolation))
+        if cropped.shape[:2] != self.crop:
+            cropped = _on_black(cropped, self.crop, top=max(0, -top), left=max(0, -left))
+        return cropped.transpose(2, 0, 1)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return ``(pixels / 255 - mean) / std`` as float32, shape (n, 3, height, width), on the same device."""
@@ -152,13 +172,61 @@ def _numbers(metadata: Mapping[str, str], name: str, *, count: int) -> tuple[flo
     return found
 
 
-def _resized(resize: int | tuple[int, int], width: int, height: int) -> tuple[int, int]:
-    """Return (width, height) after resizing."""
+def _resized(resize: int | tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) after resizing."""
     if isinstance(resize, tuple):
-        return resize[1], resize[0]
+        return resize
     if width <= height:
-        return resize, int(resize * height / width)
-    return int(resize * width / height), resize
+        return int(resize * height / width), resize
+    return resize, int(resize * width / height)
+
+
+def _resample(
+    pixels: NDArray[np.uint8], size: tuple[int, int], seen: tuple[slice, slice], interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """Return the part ``seen`` of the pixels (h, w, 3) resized to ``size``, antialiased."""
+    rows, columns = seen
+    n_seen = (rows.stop - rows.start) * (columns.stop - columns.start)
+    if interpolation == "nearest" or size[0] * size[1] > MOST_RESIZED_PER_CROP * n_seen:
+        return _resample_in_part(pixels, size, seen, RESAMPLING[interpolation])
+    # Batch first and channels moved last: only so does torch see that nothing has to be transposed, and only then is
+    # it fast. It refuses negative strides, and warns about read-only memory.
+    batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+    resized = interpolate(batch, size=size, mode=interpolation, antialias=True)
+    whole: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
+    return whole[seen]
+
+
+def _resample_in_part(
+    pixels: NDArray[np.uint8], size: tuple[int, int], seen: tuple[slice, slice], resampling: Image.Resampling
+) -> NDArray[np.uint8]:
+    """Return the same part by Pillow, which is slower and need not resize the rest."""
+    rows, columns = seen
+    height, width = pixels.shape[:2]
+    scale_y, scale_x = height / size[0], width / size[1]
+    # One direction at a time: Pillow would choose which comes first by the size of the part.
+    narrow = Image.fromarray(pixels).resize(
+        (columns.stop - columns.start, height),
+        resampling,
+        box=(columns.start * scale_x, 0, columns.stop * scale_x, height),
+    )
+    part = narrow.resize(
+        (narrow.width, rows.stop - rows.start),
+        resampling,
+        box=(0, rows.start * scale_y, narrow.width, rows.stop * scale_y),
+    )
+    return np.asarray(part)
+
+
+def _within(start: int, length: int, size: int) -> slice:
+    """Return the part of a crop that lies on the image."""
+    return slice(max(0, start), min(start + length, size))
+
+
+def _on_black(part: NDArray[np.uint8], size: tuple[int, int], *, top: int, left: int) -> NDArray[np.uint8]:
+    whole = np.zeros((*size, 3), dtype=np.uint8)
+    whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return whole
 
 
 def _crop_start(have: int, want: int) -> int:

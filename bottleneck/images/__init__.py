@@ -3,7 +3,7 @@
 from bottleneck.images.augment import augment
 from bottleneck.images.content import Content, FileStat, ImageReadError, content_key
 from bottleneck.images.decode import DECODE_VERSION, decode
-from bottleneck.images.loader import ImageBatch, content_keys, load_batches
+from bottleneck.images.loader import ImageBatch, content_keys, load_batch, load_batches
 from bottleneck.images.recognise import as_image_source, as_labelled_source
 from bottleneck.images.source import ImageSource, subset
 
@@ -20,6 +20,7 @@ __all__ = [
     "content_key",
     "content_keys",
     "decode",
+    "load_batch",
     "load_batches",
     "subset",
 ]

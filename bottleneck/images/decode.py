@@ -1,37 +1,27 @@
-"""From a content to an upright RGB image."""
+"""From a content to upright RGB pixels."""
 
-import struct
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base as ExifTag
 from PIL.JpegImagePlugin import JpegImageFile
 
 from bottleneck.images.content import Content, ImageReadError
+from bottleneck.images.jpeg import decode_plain_jpeg, parse_plain_jpeg, scale_for
 from bottleneck.images.modes import to_rgb
 from bottleneck.images.pillow import strict_pillow
+from bottleneck.images.upright import orientation_in, orientation_of, upright
 
-DECODE_VERSION = 1
-"""Goes up whenever the same content decodes to other pixels: part of what identifies a feature."""
+DECODE_VERSION = 2
+"""Goes up whenever the same content is decoded or resized to other pixels: part of what identifies a feature.
 
-DRAFT_MARGIN = 2
-"""How much larger than needed a JPEG is decoded: Pillow's own default (``reducing_gap`` of ``Image.thumbnail``)."""
+2: resized by torch, which differs from Pillow's resizing (1) by one grey level in a few pixels of a thousand, and
+large JPEG files reduced less by the decoder.
+"""
 
 REFUSED_FORMATS = frozenset({"EPS"})
 """PostScript is a program, which Pillow has Ghostscript run."""
-
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes each EXIF orientation (CIPA DC-008, tag 274)."""
 
 KNOWN_STARTS = (
     (b"<!doctype html", "an HTML page, probably what a failed download left"),
@@ -49,14 +39,24 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def decode(content: Content, *, min_side: int | None = None) -> Image.Image:
-    """Return the image of a content: first frame, upright by its EXIF orientation, in RGB (see `modes`).
+    """Return the image of a content as `decode_pixels` does, for those who go on with Pillow."""
+    return Image.fromarray(decode_pixels(content, min_side=min_side))
+
+
+def decode_pixels(content: Content, *, min_side: int | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of a content: first frame, upright by its EXIF orientation, in RGB (see `modes`).
 
     Parameters
     ----------
     content : bytes or ndarray of uint8 (height, width, 3)
     min_side : int, optional
-        Both sides of the result may shrink to twice this many pixels where the decoder does so at a gain: JPEG files
-        are decoded at 1/2, 1/4 or 1/8 (a photograph of 24 megapixels for a crop of 224 pixels).
+        How many pixels of the shorter side are needed. A JPEG file of many more is decoded at 1/2, 1/4 or 1/8 (a
+        photograph of 24 megapixels for a crop of 224 pixels at 1/4), which leaves at least 2.5 times as many.
+
+    Returns
+    -------
+    ndarray of uint8 (height, width, 3)
+        Perhaps read-only.
 
     Raises
     ------
@@ -64,18 +64,24 @@ def decode(content: Content, *, min_side: int | None = None) -> Image.Image:
         The bytes are no image, are damaged or cut off, or hold more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     if isinstance(content, np.ndarray):
-        return Image.fromarray(content)
+        return content
+    header = parse_plain_jpeg(content)
+    if header is not None:
+        pixels = decode_plain_jpeg(content, header, min_side=min_side)
+        if pixels is not None:
+            return upright(pixels, orientation_in(header.exif))
     with strict_pillow():
         image = _open(content)
-        if min_side is not None and isinstance(image, JpegImageFile):
-            image.draft(None, (DRAFT_MARGIN * min_side, DRAFT_MARGIN * min_side))
+        if isinstance(image, JpegImageFile):
+            scale = scale_for(*image.size, min_side=min_side)
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
         return _upright_rgb(image)
 
 
 def pixels_of_image(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels (height, width, 3) of a Pillow image, as if its file had been decoded."""
     with strict_pillow():
-        return np.asarray(_upright_rgb(image))
+        return _upright_rgb(image)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -95,20 +101,10 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
-    method = UPRIGHT.get(_orientation(image))
-    rgb = to_rgb(image)
-    return rgb if method is None else rgb.transpose(method)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) where there is none or the metadata is damaged."""
-    try:
-        orientation = image.getexif().get(ExifTag.Orientation, 1)
-    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, ZeroDivisionError, struct.error):
-        return 1  # the pixels are sound; Pillow's own readers pass over damaged EXIF in the same way
-    return orientation if isinstance(orientation, int) else 1
+    orientation = orientation_of(image)
+    return upright(np.asarray(to_rgb(image)), orientation)
 
 
 def _description(data: bytes) -> str:

@@ -29,15 +29,21 @@ class FileSource:
 
 def read_file(path: str) -> bytes:
     """Return the bytes of a file, or raise ImageReadError."""
-    stat_file(path)  # opening a pipe or a device would wait for ever
+    _regular_file(path)  # opening a pipe or a device would wait for ever
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much as the reading)
+            return file.readall()
     except OSError as exc:
         raise ImageReadError(_reason(path, exc)) from exc
 
 
 def stat_file(path: str) -> FileStat:
     """Return what identifies a file, or raise ImageReadError when it is missing or no regular file."""
+    found = _regular_file(path)
+    return FileStat(path=os.path.abspath(path), size=found.st_size, mtime_ns=found.st_mtime_ns)  # noqa: PTH100 (same)
+
+
+def _regular_file(path: str) -> os.stat_result:
     try:
         found = os.stat(path)  # noqa: PTH116 (a Path costs more than the call, and there may be millions)
     except (OSError, ValueError) as exc:
@@ -46,7 +52,7 @@ def stat_file(path: str) -> FileStat:
         raise ImageReadError("this is a folder, not an image file")
     if not modes.S_ISREG(found.st_mode):
         raise ImageReadError("this is a pipe, a socket or a device, not an image file")
-    return FileStat(path=os.path.abspath(path), size=found.st_size, mtime_ns=found.st_mtime_ns)  # noqa: PTH100 (same)
+    return found
 
 
 def _reason(path: str, exc: OSError | ValueError) -> str:

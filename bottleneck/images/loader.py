@@ -10,14 +10,16 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from bottleneck.errors import ImageFailure
 from bottleneck.images.content import KEY_SIZE, ImageReadError, content_key
-from bottleneck.images.decode import decode
+from bottleneck.images.decode import decode_pixels
 from bottleneck.images.source import ImageSource
 
 Result = TypeVar("Result")
+
+Preprocessing = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""From RGB pixels (height, width, 3) to uint8 (3, h, w), the same h and w for every image."""
 
 LOOK_AHEAD = 2
 """Batches that are prepared while the network works on one: enough to ride out a slow batch, and little memory."""
@@ -37,7 +39,8 @@ class ImageBatch:
     keys : ndarray of uint8 (n, 16)
         Their content keys.
     pixels : ndarray of uint8 (n, 3, h, w)
-        Preprocessed images; (0, 3, 0, 0) when every image failed.
+        Preprocessed images, a view of memory in the order (n, h, w, 3), which torch calls channels_last;
+        (0, 3, 0, 0) when every image failed.
     failures : tuple of ImageFailure
         The images that are missing above.
     """
@@ -61,7 +64,7 @@ def load_batches(
     source: ImageSource,
     rows: Sequence[int] | NDArray[np.integer],
     *,
-    preprocess: Callable[[Image.Image], NDArray[np.uint8]],
+    preprocess: Preprocessing,
     batch_size: int,
     workers: int,
     decode_min_side: int | None = None,
@@ -71,7 +74,7 @@ def load_batches(
     Parameters
     ----------
     preprocess : callable
-        From a Pillow RGB image to uint8 (3, h, w), the same h and w for every image.
+        From RGB pixels (height, width, 3) to uint8 (3, h, w), the same h and w for every image.
     workers : int
         Threads; 0 means in the calling thread. A few batches are loaded ahead. Closing the iterator stops them.
     decode_min_side : int, optional
@@ -83,16 +86,24 @@ def load_batches(
     """
 
     def load(row: int) -> _Loaded | ImageFailure:
-        try:
-            content = source.read(row)
-            image = decode(content, min_side=decode_min_side)
-        except ImageReadError as exc:
-            return _failure(source, row, exc)
-        return _Loaded(row=row, key=content_key(content), pixels=preprocess(image))
+        return _load_row(source, row, preprocess=preprocess, decode_min_side=decode_min_side)
 
     with closing(_map_in_order(load, rows, workers=workers, ahead=LOOK_AHEAD * batch_size)) as loaded:
         while batch := list(islice(loaded, batch_size)):
             yield _as_batch(batch)
+
+
+def load_batch(
+    source: ImageSource,
+    rows: Sequence[int] | NDArray[np.integer],
+    *,
+    preprocess: Preprocessing,
+    decode_min_side: int | None = None,
+) -> ImageBatch:
+    """Return one batch of these rows, loaded in the calling thread; failures and parameters as in `load_batches`."""
+    return _as_batch(
+        [_load_row(source, int(row), preprocess=preprocess, decode_min_side=decode_min_side) for row in rows]
+    )
 
 
 def content_keys(
@@ -137,6 +148,21 @@ def _map_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _load_row(
+    source: ImageSource,
+    row: int,
+    *,
+    preprocess: Preprocessing,
+    decode_min_side: int | None,
+) -> _Loaded | ImageFailure:
+    try:
+        content = source.read(row)
+        image = decode_pixels(content, min_side=decode_min_side)
+    except ImageReadError as exc:
+        return _failure(source, row, exc)
+    return _Loaded(row=row, key=content_key(content), pixels=preprocess(image))
+
+
 def _failure(source: ImageSource, row: int, exc: ImageReadError) -> ImageFailure:
     return ImageFailure(row=row, id=_printable(source.ids[row]), reason=_printable(exc.reason))
 
@@ -151,6 +177,14 @@ def _as_batch(loaded: Sequence[_Loaded | ImageFailure]) -> ImageBatch:
     return ImageBatch(
         rows=np.array([image.row for image in images], dtype=np.int64),
         keys=np.frombuffer(b"".join(image.key for image in images), dtype=np.uint8).reshape(-1, KEY_SIZE),
-        pixels=np.stack([image.pixels for image in images]) if images else np.empty((0, 3, 0, 0), dtype=np.uint8),
+        pixels=_channels_last([image.pixels for image in images]),
         failures=tuple(item for item in loaded if isinstance(item, ImageFailure)),
     )
+
+
+def _channels_last(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    if not images:
+        return np.empty((0, 3, 0, 0), dtype=np.uint8)
+    channels, height, width = images[0].shape
+    together = np.empty((len(images), height, width, channels), dtype=np.uint8)
+    return np.stack([image.transpose(1, 2, 0) for image in images], out=together).transpose(0, 3, 1, 2)

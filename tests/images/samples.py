@@ -54,6 +54,15 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def webp_header(width: int, height: int) -> bytes:
+    """Return a small lossless WebP file that promises this many pixels."""
+    data = bytearray(encode(picture(0), "WEBP", lossless=True))
+    start = data.index(b"VP8L") + 9  # behind the size of the chunk and its signature: 14 bits each, less one
+    flags = struct.unpack_from("<I", data, start)[0] & ~((1 << 28) - 1)
+    struct.pack_into("<I", data, start, flags | (width - 1) | (height - 1) << 14)
+    return bytes(data)
+
+
 def jpeg_with_exif(image: Pixels, exif: bytes) -> bytes:
     """Return a JPEG file with these bytes where its EXIF metadata should be."""
     data = encode(image, "JPEG", quality=95)
@@ -65,7 +74,7 @@ TAG_BEYOND_THE_END = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010F, 2, 10
 """EXIF about which Pillow warns: one tag that claims a thousand bytes and has none."""
 
 
-def no_preprocess(image: Image.Image) -> Pixels:
+def no_preprocess(image: Pixels) -> Pixels:
     """Return the pixels as they are, (3, h, w)."""
     return np.asarray(image).transpose(2, 0, 1)
 

@@ -1,5 +1,8 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -7,6 +10,9 @@ from bottleneck.images import FileStat, ImageReadError, ImageSource, as_image_so
 
 from .contract import SourceContract
 from .samples import Pixels, encode, picture, write_pictures
+
+NOBODY = 65534
+"""The user without rights."""
 
 
 class TestFileSource(SourceContract):
@@ -56,13 +62,44 @@ def test_reasons_are_in_plain_words(tmp_path: Path) -> None:
     assert "name too long" in reason_to_refuse("a" * 5000).lower()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_forbidden_file_says_so(tmp_path: Path) -> None:
-    (path,) = write_pictures(tmp_path, ["a.png"])
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user may enter, which pytest's own are not."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def as_ordinary_user() -> Iterator[None]:
+    """Give up the superuser's right to read everything, where the tests have it."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if before == 0:
+            os.seteuid(before)
+
+
+def test_a_forbidden_file_says_so(open_folder: Path) -> None:
+    (path,) = write_pictures(open_folder, ["a.png"])
     Path(path).chmod(0)
 
-    with pytest.raises(ImageReadError, match="permission denied"):
+    with as_ordinary_user(), pytest.raises(ImageReadError, match="permission denied"):
         as_image_source([path]).read(0)
+
+
+def test_a_file_in_a_forbidden_folder_says_so(open_folder: Path) -> None:
+    (path,) = write_pictures(open_folder, ["inside/a.png"])
+    Path(path).parent.chmod(0)
+
+    with as_ordinary_user():
+        reason = reason_to_refuse(path)
+
+    Path(path).parent.chmod(0o755)
+    assert reason == "permission denied"
 
 
 def test_file_names_need_not_be_utf8(tmp_path: Path) -> None:

@@ -1,14 +1,26 @@
 import gc
+import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
-from bottleneck.images import Content, content_key, content_keys, load_batches
+from bottleneck.images import Content, as_image_source, content_key, content_keys, load_batch, load_batches
 
-from .samples import FakeSource, encode, no_preprocess, picture, pictures_source
+from .samples import (
+    FakeSource,
+    encode,
+    no_preprocess,
+    picture,
+    pictures_source,
+    png_header,
+    smooth,
+    webp_header,
+    write_pictures,
+)
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 5])
 
@@ -51,6 +63,112 @@ def test_a_failed_image_never_shifts_rows(workers: int) -> None:
             np.testing.assert_array_equal(pixels, picture(row).transpose(2, 0, 1))
 
 
+def test_one_batch_is_what_the_batches_are() -> None:
+    source = pictures_source(12, bad=frozenset({2, 3}))
+    rows = [7, 2, 0, 3, 11]
+
+    batch = load_batch(source, rows, preprocess=no_preprocess)
+
+    (expected,) = load_batches(source, rows, preprocess=no_preprocess, batch_size=5, workers=1)
+    assert batch.rows.tolist() == [7, 0, 11]
+    assert batch.failures == expected.failures
+    np.testing.assert_array_equal(batch.keys, expected.keys)
+    np.testing.assert_array_equal(batch.pixels, expected.pixels)
+
+
+def test_one_batch_is_loaded_in_the_calling_thread() -> None:
+    seen = []
+
+    def content(row: int) -> Content:
+        seen.append(threading.current_thread())
+        return picture(row)
+
+    load_batch(FakeSource(content, ["a", "b"]), [0, 1], preprocess=no_preprocess)
+
+    assert seen == [threading.current_thread()] * 2
+
+
+def test_one_batch_of_bad_images_is_empty() -> None:
+    batch = load_batch(pictures_source(2, bad=frozenset({0, 1})), [0, 1], preprocess=no_preprocess)
+
+    assert batch.pixels.shape == (0, 3, 0, 0)
+    assert [failure.row for failure in batch.failures] == [0, 1]
+
+
+def test_one_batch_raises_what_is_not_about_one_image() -> None:
+    def content(row: int) -> Content:
+        raise MemoryError("stop")
+
+    with pytest.raises(MemoryError):
+        load_batch(FakeSource(content, ["a"]), [0], preprocess=no_preprocess)
+
+
+@WORKERS
+def test_batches_lie_in_memory_with_channels_last(workers: int) -> None:
+    batches = load_batches(pictures_source(4), range(4), preprocess=no_preprocess, batch_size=3, workers=workers)
+
+    for batch in batches:
+        assert torch.from_numpy(batch.pixels).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pixels_of_a_batch_may_be_written_to() -> None:
+    batch = load_batch(pictures_source(1), [0], preprocess=no_preprocess)
+
+    assert batch.pixels.flags.writeable
+
+
+def test_images_of_several_sizes_are_an_error_of_the_preprocessing() -> None:
+    source = FakeSource(lambda row: picture(row, 1 + row, 1), ["a", "b"])
+
+    with pytest.raises(ValueError, match="same shape"):
+        load_batch(source, [0, 1], preprocess=no_preprocess)
+
+
+def test_every_kind_of_bad_file_is_a_failure_with_a_clear_reason(tmp_path: Path) -> None:
+    photograph = encode(smooth(40, 50), "JPEG")
+    (tmp_path / "folder.jpg").mkdir()
+    contents = {
+        "good.jpg": photograph,
+        "truncated.jpg": photograph[:-200],
+        "page.jpg": b"<!DOCTYPE html><html><body>404</body></html>",
+        "empty.jpg": b"",
+        "bomb.png": png_header(20000, 20000),
+        "bomb.webp": webp_header(16383, 16383),
+        os.fsdecode(b"caf\xe9.jpg"): b"nothing",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    names = [*contents, "folder.jpg", "gone.jpg"]
+    source = as_image_source([str(tmp_path / name) for name in names])
+
+    batch = load_batch(source, range(len(names)), preprocess=no_preprocess)
+
+    reasons = {Path(failure.id).name: failure.reason for failure in batch.failures}
+    assert batch.rows.tolist() == [0]
+    assert "truncated" in reasons["truncated.jpg"]
+    assert "HTML page" in reasons["page.jpg"]
+    assert "0 bytes" in reasons["empty.jpg"]
+    assert "too large" in reasons["bomb.png"]
+    assert "too large" in reasons["bomb.webp"]
+    assert "not an image" in reasons["caf\\udce9.jpg"]
+    assert "a folder" in reasons["folder.jpg"]
+    assert "no such file" in reasons["gone.jpg"]
+
+
+@WORKERS
+def test_a_file_that_vanishes_during_the_run_is_a_failure_of_its_row(workers: int, tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, [f"{i:03d}.png" for i in range(60)])
+    batches = load_batches(as_image_source(paths), range(60), preprocess=no_preprocess, batch_size=4, workers=workers)
+
+    first = next(batches)
+    Path(paths[59]).unlink()
+    rest = list(batches)
+
+    assert first.rows.tolist() == [0, 1, 2, 3]
+    assert np.concatenate([batch.rows for batch in rest]).tolist() == list(range(4, 59))
+    assert [(failure.row, failure.reason) for failure in rest[-1].failures] == [(59, "no such file")]
+
+
 def test_an_image_that_does_not_decode_is_a_failure_of_its_row() -> None:
     source = FakeSource(lambda row: encode(picture(row)) if row != 1 else b"<html>", ["a", "b", "c"])
 
@@ -75,7 +193,7 @@ def test_large_jpegs_are_decoded_small_when_that_is_enough() -> None:
     data = encode(np.zeros((800, 1200, 3), dtype=np.uint8), "JPEG")
     source = FakeSource(lambda row: data, ["a"])
 
-    (batch,) = load_batches(source, [0], preprocess=no_preprocess, batch_size=1, workers=0, decode_min_side=50)
+    (batch,) = load_batches(source, [0], preprocess=no_preprocess, batch_size=1, workers=0, decode_min_side=40)
 
     assert batch.pixels.shape == (1, 3, 100, 150)
 
@@ -140,7 +258,7 @@ def test_an_exception_that_is_not_about_one_image_is_raised(workers: int, error:
 
 @WORKERS
 def test_an_error_of_the_preprocessing_is_raised(workers: int) -> None:
-    def preprocess(image: Image.Image) -> np.ndarray:
+    def preprocess(image: np.ndarray) -> np.ndarray:
         raise ValueError("no such size")
 
     with pytest.raises(ValueError, match="no such size"):
