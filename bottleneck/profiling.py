@@ -3,9 +3,8 @@
 import copy
 import dataclasses
 import logging
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,19 @@ from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache
-from bottleneck.extraction import Extractor, Precision, ThreadChoice, decode_min_side, using_threads
+from bottleneck.extraction import (
+    Arrangement,
+    Extractor,
+    Precision,
+    ThreadChoice,
+    available_memory,
+    decode_min_side,
+    map_in_lanes,
+    using_threads,
+)
 from bottleneck.features import count_cached, feature_space
-from bottleneck.images import ImageSource, load_batches
+from bottleneck.finetune import fold_frozen
+from bottleneck.images import ImageBatch, ImageSource, load_batches
 from bottleneck.planner import Profile
 
 logger = logging.getLogger(__name__)
@@ -26,6 +35,8 @@ SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
 TIMED_SECONDS = 0.2
 """Each rate is measured on as many of them as take about this long."""
+SHARES_A_LANE = 4
+"""Parts of the sample that each lane decodes: some images are larger than others."""
 TRAIN_BATCH = 16
 """Most images of the timed training step."""
 RATES_NOTE = "rates"
@@ -84,23 +95,19 @@ def profile_run(
 
 
 def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Precision) -> Rates:
-    """Time decoding, the forward pass and a training step on a few images of the source."""
+    """Time decoding, the forward pass and a training step on a few images of the source.
+
+    Decoding and forward are those of a pass over many images: in as many lanes at once as extraction would use, so
+    that their sum times the number of images is what the pass takes.
+    """
     step = max(1, len(source) // SAMPLED_IMAGES)
-    rows = list(range(0, len(source), step))[:SAMPLED_IMAGES]
+    rows = np.arange(0, len(source), step)[:SAMPLED_IMAGES]
+    arrangement = extractor.arrangement(precision)
     began = time.perf_counter()
-    batches = list(
-        load_batches(
-            source,
-            rows,
-            preprocess=extractor.backbone.preprocess,
-            batch_size=extractor.batch_size,
-            workers=extractor.workers,
-            decode_min_side=decode_min_side(extractor.backbone),
-        )
-    )
+    batches = list(_load(source, rows, extractor, arrangement, precision))
     decode = (time.perf_counter() - began) / len(rows)
     pixels = np.concatenate([batch.pixels for batch in batches if len(batch.rows)] or [_noise(extractor.backbone)])
-    forward = _seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
+    forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
     try:
         train = _train_cost(extractor, pixels)
     except RuntimeError as exc:  # no gradients through this network, or no memory for one step: a guess, then
@@ -116,17 +123,6 @@ def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Preci
     )
 
 
-def available_memory(device: torch.device) -> int:
-    """Return the free bytes of a device; of the processor, what the system could hand out."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        # No such figure on this system: assume what the smallest machines of today have.
-        return 4 * 2**30
-
-
 def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision) -> Rates | None:
     note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
     if note is None or note.get("device") != _device_name(extractor.device):
@@ -136,6 +132,52 @@ def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision
     except TypeError as exc:
         logger.info("rates are measured again: %s", exc)
         return None
+
+
+def _load(
+    source: ImageSource, rows: NDArray[np.int64], extractor: Extractor, arrangement: Arrangement, precision: Precision
+) -> Generator[ImageBatch]:
+    """Load images as extraction would in this arrangement."""
+    if arrangement.lanes > 1:
+        shares = [share for share in np.array_split(rows, arrangement.lanes * SHARES_A_LANE) if len(share)]
+        yield from map_in_lanes(
+            shares,
+            lambda share: extractor.load(source, share),
+            lambda batch: batch,
+            lanes=arrangement.lanes,
+            threads=arrangement.threads,
+        )
+        return
+    yield from load_batches(
+        source,
+        rows,
+        preprocess=extractor.backbone.preprocess,
+        batch_size=extractor.batch_size_in(arrangement, precision),
+        workers=arrangement.workers,
+        decode_min_side=decode_min_side(extractor.backbone),
+    )
+
+
+def _forward_seconds(
+    extractor: Extractor, pixels: NDArray[np.uint8], arrangement: Arrangement, *, precision: Precision
+) -> float:
+    """Return the seconds an image of a forward pass, of one in every lane at once."""
+    if arrangement.lanes == 1:
+        return _seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
+
+    def in_every_lane(part: NDArray[np.uint8]) -> None:
+        for _ in map_in_lanes(
+            [part] * arrangement.lanes,
+            lambda given: given,
+            lambda given: extractor.forward_in_lane(given, precision=precision),
+            lanes=arrangement.lanes,
+            threads=arrangement.threads,
+        ):
+            pass
+
+    return (
+        _seconds_per_image(in_every_lane, pixels[: extractor.batch_size_in(arrangement, precision)]) / arrangement.lanes
+    )
 
 
 def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
@@ -163,9 +205,13 @@ class _TrainCost:
 
 
 def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
-    """Return what a forward and backward pass in float32 takes an image, and with how many threads it is fastest."""
+    """Return what a forward and backward pass takes an image, and with how many threads it is fastest.
+
+    In float32, which is the slower of the two arithmetics that a training may choose when it knows its head.
+    """
     backbone = extractor.backbone
     network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
+    fold_frozen(network)  # as fine-tuning does
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
     saved_bytes = 0
 

@@ -10,6 +10,7 @@ HDF5 handle, and the checksum is that of what was meant.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,6 +204,16 @@ def read_block(file: FileIO, block: Block, rows: NDArray[np.int64]) -> NDArray[n
             raise CorruptShardError("ends before its last row")
         features[start:stop] = run[rows[start:stop] - first]
     return features
+
+
+def map_block(file: FileIO, block: Block, first: int, stop: int) -> NDArray[np.float16 | np.float32]:
+    """Map the rows from ``first`` up to ``stop`` of one layer of a shard into memory, to be read only."""
+    dtype = np.dtype(block.dtype)
+    row_bytes = block.n_features * dtype.itemsize
+    if block.offset + stop * row_bytes > os.fstat(file.fileno()).st_size:  # touching it would be a bus error
+        raise CorruptShardError("ends before its last row")
+    shape = (stop - first, block.n_features)
+    return np.memmap(file, dtype=dtype, mode="r", offset=block.offset + first * row_bytes, shape=shape)
 
 
 def _runs(rows: NDArray[np.int64], row_bytes: int) -> list[tuple[int, int]]:

@@ -27,9 +27,13 @@ from bottleneck.errors import CacheWarning
 FileStat = tuple[str, int, int]
 """Path, size in bytes, modification time in nanoseconds."""
 
-BATCH = 500
-"""Paths in one query; SQLite takes at least 999 parameters."""
+BATCH = 2000
+"""Paths in one query: measured, more are no faster. SQLite takes at least 32,766 parameters since 3.32."""
 
+ROOTED = "/"
+"""What absolute paths begin with, save on Windows."""
+
+NO_KEY = bytes(KEY_BYTES)
 BUSY_SECONDS = 30.0
 TRANSIENT = frozenset(
     {
@@ -68,11 +72,11 @@ class StatIndex:
             return nothing
         try:
             with closing(self._connect()) as database:
-                keys = [key for batch in _batches(stats) for key in _look_up(database, batch)]
+                keys = [key for batch in _batches(stats) for key in _look_up(database, list(_absolute(batch)))]
         except sqlite3.Error as exc:
             self._give_up(exc)
             return nothing
-        joined = b"".join(key or bytes(KEY_BYTES) for key in keys)
+        joined = b"".join([key or NO_KEY for key in keys])
         known = np.array([key is not None for key in keys], bool)
         return np.frombuffer(bytearray(joined), np.uint8).reshape(-1, KEY_BYTES), known
 
@@ -123,23 +127,27 @@ def _batches(stats: Sequence[FileStat]) -> Iterator[Sequence[FileStat]]:
 def _absolute(stats: Sequence[FileStat]) -> Iterator[tuple[bytes, int, int]]:
     """Make paths absolute, and bytes because a file name may be any bytes."""
     here = os.getcwd()  # noqa: PTH109 - one lookup for all paths
-    return ((os.fsencode(os.path.join(here, path)), size, mtime_ns) for path, size, mtime_ns in stats)  # noqa: PTH118
+    for path, size, mtime_ns in stats:
+        rooted = path if path.startswith(ROOTED) else os.path.join(here, path)  # noqa: PTH118
+        yield os.fsencode(rooted), size, mtime_ns
 
 
-def _look_up(database: sqlite3.Connection, stats: Sequence[FileStat]) -> Iterator[bytes | None]:
-    """Yield the key of each file, None where it is unknown or the file has changed."""
-    asked = list(_absolute(stats))
-    marks = ",".join("?" * len(asked))
-    query = f"SELECT path, size, mtime_ns, key, checksum FROM files WHERE path IN ({marks})"
-    entries = {path: entry for path, *entry in database.execute(query, [path for path, _, _ in asked])}
-    for path, size, mtime_ns in asked:
-        found_size, found_mtime_ns, key, checksum = entries.get(path, (None, None, None, None))
-        if (found_size, found_mtime_ns) != (size, mtime_ns):
-            yield None
-        elif not isinstance(key, bytes) or checksum != _checksum(path, size, mtime_ns, key):
+def _look_up(database: sqlite3.Connection, asked: list[tuple[bytes, int, int]]) -> list[bytes | None]:
+    """Return the key of each file, None where it is unknown or the file has changed."""
+    paths = sorted({path for path, _, _ in asked})  # neighbours share the pages of the database
+    query = f"SELECT path, size, mtime_ns, key, checksum FROM files WHERE path IN ({','.join('?' * len(paths))})"
+    entries = {entry[0]: entry for entry in database.execute(query, paths)}
+    keys: list[bytes | None] = []
+    for stat in asked:
+        entry = entries.get(stat[0])
+        if entry is None or entry[:3] != stat:
+            keys.append(None)
+            continue
+        key, checksum = entry[3:]
+        if not isinstance(key, bytes) or checksum != _checksum(*stat, key):
             raise sqlite3.DatabaseError("an entry does not have the checksum it was written with")
-        else:
-            yield key
+        keys.append(key)
+    return keys
 
 
 def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes:

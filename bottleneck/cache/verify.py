@@ -1,7 +1,9 @@
 """Check shards wholly: checksum, format, and what the manifest says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bottleneck.cache.files import fresh_sha256_of
 from bottleneck.cache.format import SHARD_VERSION, keys_sha256, read_header, shard_version
@@ -13,10 +15,11 @@ from bottleneck.errors import CorruptShardError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadShard:
-    """A shard that cannot be used, and why."""
+    """A shard that cannot be used, why, and how many rows it had (0 where nothing says so)."""
 
     path: Path
     reason: str
+    n_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +40,11 @@ class VerifyReport:
     bad: tuple[BadShard, ...]
     newer: tuple[Path, ...]
 
+    @property
+    def n_bad_rows(self) -> int:
+        """How many rows the bad shards had."""
+        return sum(shard.n_rows for shard in self.bad)
+
 
 def inspect_shard(path: Path, space: FeatureSpace) -> ShardRecord:
     """Return what the manifest should say of a shard, or raise ``CorruptShardError``."""
@@ -54,11 +62,12 @@ def inspect_shard(path: Path, space: FeatureSpace) -> ShardRecord:
 def verify_space(folder: Path, space: FeatureSpace) -> VerifyReport:
     """Check every shard of a space, listed in the manifest or not."""
     manifest = read_manifest(folder / MANIFEST)
+    owners = {record.sha256: name for name, record in manifest.shards.items()}
     n_good, bad, newer = 0, [], []
     for name in sorted(shard_names(folder) - manifest.dropped | manifest.shards.keys()):
         path = folder / SHARDS / name
         try:
-            _named_sha256(path)
+            _named_sha256(path, owners)
             if shard_version(path) > SHARD_VERSION:
                 newer.append(path)
                 continue
@@ -67,18 +76,25 @@ def verify_space(folder: Path, space: FeatureSpace) -> VerifyReport:
                 raise CorruptShardError("is not what the manifest says")
             n_good += 1
         except CorruptShardError as exc:
-            bad.append(BadShard(path=path, reason=str(exc)))
+            listed = manifest.shards.get(name)
+            bad.append(BadShard(path=path, reason=str(exc), n_rows=0 if listed is None else listed.n_rows))
     return VerifyReport(n_good=n_good, bad=tuple(bad), newer=tuple(newer))
 
 
 def drop_shard(shard: BadShard) -> None:
-    """Remove a shard and take it off the list; its rows are misses from then on."""
-    shard.path.unlink(missing_ok=True)
+    """Remove a shard and take it off the list, under the write lock; its rows are misses from then on."""
+    if shard.path.is_dir():
+        shard.path.rmdir()
+    else:
+        shard.path.unlink(missing_ok=True)
     append_dropped(shard.path.parents[1] / MANIFEST, shard.path.name)
 
 
-def _named_sha256(path: Path) -> str:
-    """Return the checksum of a shard that has the one in its name, or raise ``CorruptShardError``."""
+def _named_sha256(path: Path, owners: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the checksum of a shard that has the one in its name, or raise ``CorruptShardError``.
+
+    ``owners`` are the names of shards by checksum, to tell files that were swapped from damaged ones.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             sha256 = fresh_sha256_of(file)
@@ -87,5 +103,6 @@ def _named_sha256(path: Path) -> str:
     except OSError as exc:
         raise CorruptShardError(f"cannot be read ({exc.strerror})") from exc
     if not name_fits(path.name, sha256):
-        raise CorruptShardError("does not have the checksum in its name")
+        swapped = f": it is {owners[sha256]}" if sha256 in owners else ""
+        raise CorruptShardError(f"does not have the checksum in its name{swapped}")
     return sha256

@@ -2,7 +2,7 @@
 
 import typer
 
-from bottleneck.cli import commands
+from bottleneck.cli import caching, commands
 from bottleneck.cli.demo import demo
 from bottleneck.cli.doctor import doctor
 
@@ -17,8 +17,9 @@ app.command()(commands.plan)
 app.command()(commands.fit)
 app.command()(commands.evaluate)
 app.command()(commands.predict)
-app.command()(commands.cache)
-app.command()(commands.verify)
+app.command()(caching.cache)
+app.command()(caching.verify)
+app.command()(caching.compact)
 app.command()(commands.report)
 app.command()(demo)
 app.command()(doctor)

@@ -9,7 +9,6 @@ import typer
 
 from bottleneck.cli import options as opt
 from bottleneck.cli.output import emit, plan_fields, table
-from bottleneck.errors import InvalidInputError
 from bottleneck.planner import percent
 
 
@@ -179,80 +178,6 @@ def predict(
             emit(True, path=str(path), **{"class": name or None}, probability=share)
         else:
             writer.writerow([path, name, "" if share is None else f"{share:.4f}"])
-
-
-def cache(
-    data: opt.Images,
-    backbone: opt.BackboneName = "embedded",
-    weights: opt.Weights = "default",
-    cache_dir: opt.CacheDir = None,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
-    batch_size: opt.BatchSize = "auto",
-    n_jobs: Annotated[int, typer.Option("--n-jobs", help="Processes; each writes its own shards.")] = 1,
-    on_error: opt.OnError = "raise",
-    quiet: opt.Quiet = False,
-    json: opt.Json = False,
-) -> None:
-    """Extract the features of every image into the cache. Stopped at any moment, it goes on where it was."""
-    from bottleneck import cache_features, load_backbone
-    from bottleneck.extraction import ExtractionSettings
-    from bottleneck.features import default_cache_dir
-    from bottleneck.progress import progress_bars
-
-    settings = ExtractionSettings(device=device, precision=precision, batch_size=opt.parse_batch_size(batch_size))
-    where = cache_dir or default_cache_dir()
-    with progress_bars(enabled=not quiet) as progress:
-        report = cache_features(
-            data,
-            load_backbone(backbone, opt.parse_weights(weights)),
-            where,
-            settings=settings,
-            on_error=on_error,
-            n_jobs=n_jobs,
-            progress=progress,
-        )
-    print(
-        f"{report.rows_extracted} images extracted, {report.rows_cached} found, {report.rows_skipped} skipped "
-        f"in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), in {where}"
-    )
-    emit(
-        json,
-        rows_extracted=report.rows_extracted,
-        rows_cached=report.rows_cached,
-        rows_skipped=report.rows_skipped,
-        images_per_second=report.images_per_second,
-        seconds=report.seconds,
-        space=report.space,
-    )
-
-
-def verify(
-    cache_dir: opt.CacheDir = None,
-    repair: Annotated[
-        bool, typer.Option(help="Drop damaged shards; the next run extracts their images again.")
-    ] = False,
-    json: opt.Json = False,
-) -> None:
-    """Check every shard of a feature cache against its checksum."""
-    from bottleneck import FeatureCache
-    from bottleneck.features import default_cache_dir
-
-    where = cache_dir or default_cache_dir()
-    if not where.is_dir():
-        raise InvalidInputError(f"There is no cache folder {where}. Name one with --cache-dir.")
-    opened = FeatureCache(where)
-    if not opened.spaces():
-        raise InvalidInputError(f"The folder {where} holds no features. Name a cache folder with --cache-dir.")
-    report = opened.repair() if repair else opened.verify()
-    for bad in report.bad:
-        print(f"damaged: {bad.path}: {bad.reason}")
-    print(
-        f"{report.n_good} shards are good, {len(report.bad)} damaged{' and dropped' if repair and report.bad else ''}"
-    )
-    emit(json, good=report.n_good, damaged=len(report.bad))
-    if report.bad and not repair:
-        raise typer.Exit(1)
 
 
 def report(

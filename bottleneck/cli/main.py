@@ -1,8 +1,14 @@
 """The way in: every mistake of a user becomes one message and exit status 2, never a traceback."""
 
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
 from typer.exceptions import Abort, Exit, TyperException
 
@@ -12,6 +18,8 @@ from bottleneck.errors import TransferError, TransferWarning
 USER_MISTAKE = 2
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
+TERMINATED = 143
+"""What shells report of a program that SIGTERM ended: 128 and the number of the signal."""
 DEBUG_VARIABLE = "BOTTLENECK_DEBUG"
 
 
@@ -21,7 +29,37 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status: 0, 1 (our fault), 2 (the user's mistake) or 130 (Ctrl-C)."""
+    """Run one command and return its exit status: 0, 1 (our fault), 2 (the user's mistake), 130 (Ctrl-C) or 143."""
+    with _ending_cleanly_on_sigterm():
+        return _run(as_command(arguments))
+
+
+def as_command(arguments: list[str]) -> list[str]:
+    """Return the arguments with `cache verify` and `cache compact` as the commands that they are."""
+    match arguments:
+        case ["cache", ("verify" | "compact") as name, *others] if not Path(name).exists():
+            return [name, *others]
+    return arguments
+
+
+@contextmanager
+def _ending_cleanly_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send before they kill, end a command like Ctrl-C: work done so far is kept."""
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread only
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: list[str]) -> int:
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it ignores where the warning came from
     try:
         status = app(arguments, prog_name="bottleneck", standalone_mode=False)
@@ -38,6 +76,10 @@ def run(arguments: list[str]) -> int:
         return _say(str(exc), USER_MISTAKE)
     except (KeyboardInterrupt, Abort):
         return _say("Interrupted. Features that were extracted so far stay in the cache.", INTERRUPTED)
+    except SystemExit as exc:
+        if exc.code == TERMINATED:
+            return _say("Stopped by SIGTERM. Features that were extracted so far stay in the cache.", TERMINATED)
+        raise
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): close it, or Python complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

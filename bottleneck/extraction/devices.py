@@ -1,5 +1,6 @@
 """Which device computes, and in which arithmetic."""
 
+import os
 from typing import Literal
 
 import torch
@@ -7,9 +8,6 @@ import torch
 from bottleneck.errors import wrong_parameter
 
 Precision = Literal["float32", "bfloat16"]
-
-MIN_COSINE = 0.9999
-"""A faster arithmetic is used only while every checked row keeps at least this cosine with its float32 features."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -51,3 +49,35 @@ def fastest_precision(device: torch.device) -> Precision:
         can = torch.cpu.get_capabilities()
         return "bfloat16" if can.get("amx_bf16") or can.get("avx512_bf16") else "float32"
     return "float32"
+
+
+def in_precision(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context that computes in an arithmetic; it holds for the thread that enters it only."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the free bytes of a device; of the processor, what the system could hand out."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # No such figure on this system: assume what the smallest machines of today have.
+        return 4 * 2**30
+
+
+def has_matrix_units(device: torch.device) -> bool:
+    """Say whether the processor multiplies matrices of bfloat16 in hardware (AMX)."""
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def is_out_of_memory(exc: RuntimeError) -> bool:
+    """Say whether torch ran out of memory; on the processor it has no exception of its own for that."""
+    said = ("can't allocate memory", "not enough memory", "bad_alloc")
+    return isinstance(exc, torch.OutOfMemoryError) or any(words in str(exc) for words in said)

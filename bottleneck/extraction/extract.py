@@ -1,8 +1,9 @@
 """The pass itself: batches of pixels through a prepared network."""
 
-import dataclasses
-import os
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,44 +11,39 @@ import torch
 from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
-from bottleneck.errors import ImageFailure, wrong_parameter
+from bottleneck.errors import ImageFailure
+from bottleneck.extraction.agreement import lowest_cosine
+from bottleneck.extraction.arrangement import Arrangement, ArrangementChoice, arrangements, split_rows
+from bottleneck.extraction.compiled import BatchKind, CompileFacts, compiling_pays, supposed_facts
 from bottleneck.extraction.devices import (
     Precision,
+    available_memory,
     fastest_precision,
+    has_matrix_units,
+    in_precision,
+    is_out_of_memory,
     parse_precision,
     resolve_device,
+    usable_cores,
 )
-from bottleneck.extraction.network import prepare_for_inference
-from bottleneck.extraction.threads import ThreadChoice
-from bottleneck.images import ImageSource, load_batches
+from bottleneck.extraction.lanes import map_in_lanes
+from bottleneck.extraction.prepared import PreparedNetwork, prepared_network
+from bottleneck.extraction.settings import (
+    ExtractionSettings,
+    most_lanes,
+    parse_batch_size,
+    parse_compile,
+    parse_workers,
+)
+from bottleneck.extraction.threads import using_threads
+from bottleneck.images import ImageBatch, ImageSource, load_batch, load_batches
 
-CPU_BATCH_SIZE = 32
-CUDA_BATCH_SIZE = 256
-MAX_WORKERS = 8
 CHECKED_ROWS = 8
 """Images of the first batch on which a faster arithmetic is compared with float32."""
+WINDOW_BATCHES = 4
+"""Batches a lane in the windows whose rates are compared."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExtractionSettings:
-    """How to compute, none of which changes a feature beyond rounding, except ``precision``.
-
-    Attributes
-    ----------
-    device : str
-        "auto", "cpu", "cuda", "cuda:1", ...
-    precision : str
-        "auto" (bfloat16 where the hardware has it and features keep a cosine of 0.9999), "float32" or "bfloat16".
-    batch_size : int or "auto"
-        Images a forward pass.
-    workers : int or "auto"
-        Decoding threads; 0 decodes in the calling thread.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | str = "auto"
-    workers: int | str = "auto"
+_counting = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +70,17 @@ class FeatureBatch:
 class Extractor:
     """A backbone on a device, ready to turn images into features.
 
-    The network is copied and prepared at the first forward pass, so that building one costs nothing.
+    The network is copied and prepared at the first pass, so that building an extractor costs nothing, and kept for
+    every other extractor of the same backbone.
+
+    Attributes
+    ----------
+    expected_rows : int, optional
+        How many images the whole job will send through the network, where that is known; compiling is decided by
+        it. Otherwise each call of ``extract`` is taken for a whole job.
+    compile_facts : CompileFacts, optional
+        What compiling this backbone took and gained here, as an earlier run measured it, or this one if
+        ``compiled_now``.
     """
 
     def __init__(self, backbone: Backbone, settings: ExtractionSettings) -> None:
@@ -82,76 +88,207 @@ class Extractor:
         self.settings = settings
         self.device = resolve_device(settings.device)
         self.asked_precision = parse_precision(settings.precision)
-        self.batch_size = _parse_batch_size(settings.batch_size, self.device)
-        self.workers = _parse_workers(settings.workers)
-        self.threads = ThreadChoice()
+        self.batch_size = parse_batch_size(settings.batch_size, self.device, backbone.preprocess.crop)
+        self.asked_workers = parse_workers(settings.workers)
+        self.compile = parse_compile(settings.compile)
+        self.expected_rows: int | None = None
+        self.compile_facts: CompileFacts | None = None
+        self.compiled_now = False
+        self.rows_done = 0
         self.forward_passes = 0
-        self._prepared: Backbone | None = None
 
     @property
     def candidate_precision(self) -> Precision:
         """The arithmetic to use if it proves faithful: the one asked for, else the fastest."""
         return self.asked_precision or fastest_precision(self.device)
 
+    @property
+    def workers(self) -> int:
+        """Threads for work beside the network, such as hashing files; 0 is the calling thread."""
+        return usable_cores() if self.asked_workers is None else self.asked_workers
+
+    def arrangement(self, precision: Precision) -> Arrangement:
+        """Return the arrangement of threads that is the fastest, as far as is known."""
+        return self._choice(precision).best
+
     def extract(
         self, source: ImageSource, rows: Sequence[int] | NDArray[np.int64], *, precision: Precision
-    ) -> Iterator[FeatureBatch]:
-        """Yield the features of ``rows``, in order, batch by batch."""
-        batches = load_batches(
-            source,
-            rows,
-            preprocess=self.backbone.preprocess,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            decode_min_side=decode_min_side(self.backbone),
-        )
-        for batch in batches:
-            layers = self.forward(batch.pixels, precision=precision) if len(batch.rows) else {}
-            yield FeatureBatch(rows=batch.rows, keys=batch.keys, layers=layers, failures=batch.failures)
+    ) -> Generator[FeatureBatch]:
+        """Yield the features of ``rows``, in order, batch by batch. Closing the iterator stops all threads."""
+        left = np.asarray(rows, dtype=np.int64)
+        choice = self._choice(precision)
+        while len(left):
+            likeliest = choice.candidates[0]
+            window_rows = WINDOW_BATCHES * self.batch_size_in(likeliest, precision) * likeliest.lanes
+            arrangement, windows = choice.next(len(left) / window_rows)
+            self._compile_if_it_pays(source, left, choice, arrangement, precision=precision)
+            window, left = np.split(left, [len(left) if windows is None else windows * window_rows])
+            yield from self._extract_window(source, window, choice, arrangement, precision=precision)
 
     def forward(self, pixels: NDArray[np.uint8], *, precision: Precision) -> dict[str, NDArray[np.float32]]:
-        """Return every layer's pooled features of ``pixels`` (n, 3, h, w); halves the batch when memory is short."""
-        try:
-            return self._forward_once(pixels, precision)
-        except torch.OutOfMemoryError:
-            if len(pixels) == 1:
-                raise
-        torch.cuda.empty_cache()
-        self.batch_size = half = (len(pixels) + 1) // 2
-        halves = [self.forward(part, precision=precision) for part in (pixels[:half], pixels[half:])]
-        return {layer: np.concatenate([part[layer] for part in halves]) for layer in halves[0]}
+        """Return every layer's pooled features of ``pixels`` (n, 3, h, w), computed with one thread or with all.
+
+        Halves the batch when memory is short.
+        """
+        with self._prepared().threads.timed(len(pixels)):
+            return self._forward_fitting(pixels, precision)
+
+    def forward_in_lane(self, pixels: NDArray[np.uint8], *, precision: Precision) -> dict[str, NDArray[np.float32]]:
+        """Do what ``forward`` does with the threads that the calling thread has, in any number of threads at once."""
+        return self._forward_fitting(pixels, precision)
 
     def lowest_cosine(self, pixels: NDArray[np.uint8], precision: Precision) -> float:
         """Return the lowest cosine, in any layer, of a row's features in ``precision`` with those in float32."""
         checked = pixels[:CHECKED_ROWS]
         fast = self.forward(checked, precision=precision)
-        exact = self.forward(checked, precision="float32")
-        return min(_lowest_cosine(fast[layer], exact[layer]) for layer in exact)
+        return lowest_cosine(fast, self.forward(checked, precision="float32"))
+
+    def load(self, source: ImageSource, rows: NDArray[np.int64]) -> ImageBatch:
+        """Return these images, ready for the network, loaded in the calling thread."""
+        preprocess = self.backbone.preprocess
+        return load_batch(source, rows, preprocess=preprocess, decode_min_side=decode_min_side(self.backbone))
+
+    def _extract_window(
+        self,
+        source: ImageSource,
+        rows: NDArray[np.int64],
+        choice: ArrangementChoice,
+        arrangement: Arrangement,
+        *,
+        precision: Precision,
+    ) -> Generator[FeatureBatch]:
+        """Extract in one arrangement and note its rate."""
+        timed = self._in_lanes if arrangement.lanes > 1 else self._in_caller
+        seconds, n_images = 0.0, 0
+        with closing(timed(source, rows, arrangement, precision)) as batches:
+            for i, (batch, took) in enumerate(batches):
+                # The first of each lane also set things up, or waited for the first images.
+                if i >= arrangement.lanes:
+                    seconds, n_images = seconds + took / arrangement.lanes, n_images + len(batch.rows)
+                self.rows_done += len(batch.rows) + len(batch.failures)
+                yield batch
+        if n_images:
+            choice.note(arrangement, seconds / n_images)
+
+    def _in_lanes(
+        self, source: ImageSource, rows: NDArray[np.int64], arrangement: Arrangement, precision: Precision
+    ) -> Generator[tuple[FeatureBatch, float]]:
+        """Yield batches and the seconds that their lanes took."""
+
+        def load(part: NDArray[np.int64]) -> tuple[float, ImageBatch]:
+            began = time.perf_counter()
+            return began, self.load(source, part)
+
+        def compute(loaded: tuple[float, ImageBatch]) -> tuple[FeatureBatch, float]:
+            began, batch = loaded
+            layers = self._forward_fitting(batch.pixels, precision) if len(batch.rows) else {}
+            return _as_features(batch, layers), time.perf_counter() - began
+
+        sizes = split_rows(len(rows), batch_size=self.batch_size_in(arrangement, precision), lanes=arrangement.lanes)
+        parts = np.split(rows, np.cumsum(sizes)[:-1])
+        return map_in_lanes(parts, load, compute, lanes=min(arrangement.lanes, len(parts)), threads=arrangement.threads)
+
+    def _in_caller(
+        self, source: ImageSource, rows: NDArray[np.int64], arrangement: Arrangement, precision: Precision
+    ) -> Generator[tuple[FeatureBatch, float]]:
+        """Yield batches and the seconds that the caller waited for their images and computed."""
+        batches = load_batches(
+            source,
+            rows,
+            preprocess=self.backbone.preprocess,
+            batch_size=self.batch_size_in(arrangement, precision),
+            workers=arrangement.workers if len(rows) > 1 else 0,  # there is nothing to load ahead of one image
+            decode_min_side=decode_min_side(self.backbone),
+        )
+        with closing(batches):
+            began = time.perf_counter()
+            for batch in batches:
+                layers = self.forward(batch.pixels, precision=precision) if len(batch.rows) else {}
+                yield _as_features(batch, layers), time.perf_counter() - began
+                began = time.perf_counter()
+
+    def _forward_fitting(self, pixels: NDArray[np.uint8], precision: Precision) -> dict[str, NDArray[np.float32]]:
+        """Compute in parts, halved until memory suffices."""
+        try:
+            return self._forward_once(pixels, precision)
+        except RuntimeError as exc:
+            if len(pixels) == 1 or not is_out_of_memory(exc):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = (len(pixels) + 1) // 2
+        self.batch_size = min(self.batch_size, half)
+        halves = [self._forward_fitting(part, precision) for part in (pixels[:half], pixels[half:])]
+        return {layer: np.concatenate([part[layer] for part in halves]) for layer in halves[0]}
 
     def _forward_once(self, pixels: NDArray[np.uint8], precision: Precision) -> dict[str, NDArray[np.float32]]:
-        self.forward_passes += 1
-        tensor = torch.from_numpy(pixels).to(self.device, non_blocking=True)
-        prepared = self._prepared_backbone()
-        bfloat16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-        with self.threads.timed(len(pixels)), bfloat16:
-            layers = prepared.forward_layers(tensor)
-            return {layer: features.float().cpu().numpy() for layer, features in layers.items()}
+        with _counting:
+            self.forward_passes += 1
+        prepared = self._prepared()
+        tensor = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+        kind = BatchKind(shape=pixels.shape, precision=precision, threads=torch.get_num_threads())
+        forward = prepared.compiled.ready_for(kind) or prepared.network
+        with in_precision(precision, self.device):
+            return {layer: features.float().cpu().numpy() for layer, features in forward(tensor).items()}
 
-    def _prepared_backbone(self) -> Backbone:
-        if self._prepared is None:
-            network = prepare_for_inference(self.backbone.network, self.device)
-            self._prepared = dataclasses.replace(self.backbone, network=network)
-        return self._prepared
+    def _compile_if_it_pays(
+        self,
+        source: ImageSource,
+        rows_left: NDArray[np.int64],
+        choice: ArrangementChoice,
+        arrangement: Arrangement,
+        *,
+        precision: Precision,
+    ) -> None:
+        """Compile for full batches in this arrangement if that is asked for, or saves more time than it takes."""
+        if self.compile is False or self.device.type != "cpu":
+            return
+        batch_size = self.batch_size_in(arrangement, precision)
+        shape = (batch_size, 3, *self.backbone.preprocess.crop)
+        kind = BatchKind(shape=shape, precision=precision, threads=arrangement.threads)
+        compiled = self._prepared().compiled
+        if len(rows_left) < batch_size or compiled.is_settled(kind):
+            return
+        if self.compile == "auto":
+            if arrangement not in choice.seconds:
+                return
+            n_left = max(len(rows_left), (self.expected_rows or 0) - self.rows_done)
+            facts = self.compile_facts or supposed_facts(matrix_units=has_matrix_units(self.device))
+            if not compiling_pays(n_left, choice.seconds[arrangement], facts):
+                return
+        batch = self.load(source, rows_left[:batch_size])
+        if len(batch.rows) == batch_size:  # else at the next window
+            with using_threads(arrangement.threads):
+                facts_now = compiled.settle(kind, torch.from_numpy(batch.pixels))
+            if facts_now is not None:
+                self.compile_facts, self.compiled_now = facts_now, True
+
+    def batch_size_in(self, arrangement: Arrangement, precision: Precision) -> int:
+        """Return the images of one pass; "auto" fits them to the caches of the cores that a lane computes with."""
+        if self.settings.batch_size != "auto" or self.device.type != "cpu":
+            return self.batch_size
+        fitting = self.batch_size if precision == "bfloat16" else (self.batch_size + 1) // 2
+        return fitting * arrangement.threads
+
+    def _choice(self, precision: Precision) -> ArrangementChoice:
+        crop = self.backbone.preprocess.crop
+        on_processor = self.device.type == "cpu"
+        candidates = arrangements(
+            workers=self.asked_workers,
+            cores=usable_cores(),
+            threads=torch.get_num_threads(),
+            most_lanes=most_lanes(self.batch_size, crop, available_memory(self.device)) if on_processor else 1,
+        )
+        return self._prepared().choice_among(candidates, (precision, self.batch_size))
+
+    def _prepared(self) -> PreparedNetwork:
+        return prepared_network(self.backbone, self.device)
 
 
-def _lowest_cosine(fast: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """Return the lowest cosine of two arrays' rows: 1 for two rows of zeros, 0 where only one is, or is not finite."""
-    left, right = fast.astype(np.float64), exact.astype(np.float64)
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    both_zero = ~left.any(axis=1) & ~right.any(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = np.nan_to_num((left * right).sum(axis=1) / norms, nan=0.0, posinf=0.0, neginf=0.0)
-    return float(np.where(both_zero, 1.0, cosines).min())
+def _as_features(batch: ImageBatch, layers: dict[str, NDArray[np.float32]]) -> FeatureBatch:
+    return FeatureBatch(rows=batch.rows, keys=batch.keys, layers=layers, failures=batch.failures)
 
 
 def decode_min_side(backbone: Backbone) -> int | None:
@@ -163,21 +300,3 @@ def decode_min_side(backbone: Backbone) -> int | None:
             return side
         case (height, width):
             return max(height, width)
-
-
-def _parse_batch_size(batch_size: int | str, device: torch.device) -> int:
-    if batch_size == "auto":
-        return CUDA_BATCH_SIZE if device.type == "cuda" else CPU_BATCH_SIZE
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise wrong_parameter("feature extraction", "batch_size", "'auto' or a positive integer", batch_size)
-    return int(batch_size)
-
-
-def _parse_workers(workers: int | str) -> int:
-    if workers == "auto":
-        return min(
-            MAX_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
-    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 0:
-        raise wrong_parameter("feature extraction", "workers", "'auto' or an integer of at least 0", workers)
-    return int(workers)

@@ -23,16 +23,10 @@ def prepare_for_inference(network: nn.Module, device: torch.device) -> nn.Module
 def fold_batch_norm(network: nn.Module) -> int:
     """Fold, in place, every BatchNorm that directly follows a convolution into it; return how many.
 
-    The module tree keeps its names, so that hooks on stages go on working. A network that ``torch.fx`` cannot
-    trace is left as it is: correct, and slower.
+    The module tree keeps its names, so that hooks on stages go on working.
     """
-    try:
-        graph = fx.Tracer().trace(network)
-    except Exception as exc:  # noqa: BLE001  tracing runs the user's forward, which may raise anything
-        logger.info("BatchNorm is not folded: %s cannot be traced (%s)", type(network).__name__, exc)
-        return 0
     folded = 0
-    for conv_name, norm_name in _foldable_pairs(graph, network):
+    for conv_name, norm_name in foldable_pairs(network):
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
@@ -40,6 +34,19 @@ def fold_batch_norm(network: nn.Module) -> int:
         network.set_submodule(norm_name, nn.Identity())
         folded += 1
     return folded
+
+
+def foldable_pairs(network: nn.Module) -> tuple[tuple[str, str], ...]:
+    """Return the names of each convolution and the BatchNorm that directly follows it.
+
+    There are none in a network that ``torch.fx`` cannot trace: left as it is, it is correct, and slower.
+    """
+    try:
+        graph = fx.Tracer().trace(network)
+    except Exception as exc:  # noqa: BLE001  tracing runs the user's forward, which may raise anything
+        logger.info("BatchNorm is not folded: %s cannot be traced (%s)", type(network).__name__, exc)
+        return ()
+    return tuple(_foldable_pairs(graph, network))
 
 
 def _foldable_pairs(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,15 @@
-"""Chunk by chunk: resolve the keys, look them up, extract what is missing, read back."""
+"""Chunk by chunk: resolve the keys, look them up, extract what is missing, read back; beside any number of processes.
+
+Chunks are yielded in the order of the source. The rows that a chunk lacks are claimed before they are extracted; if
+another process is at work on them, the pass goes on with later chunks and comes back, so that processes that go
+through the same list share the work. A claim is held only while its owner extracts, never while it waits for
+others, so that no two can wait for each other.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,11 +26,20 @@ from bottleneck.progress import Progress, ProgressCallback, silent
 logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 4096
-"""Rows whose keys are resolved, looked up and extracted together: bounds memory whatever n is."""
+"""Rows whose keys are resolved, looked up, claimed and extracted together: bounds memory whatever n is."""
 SHARD_SECONDS = 15.0
 """While extracting, a shard is written at least this often: what a kill can cost."""
 REPAIR_ATTEMPTS = 3
 """How often a chunk is looked up again after a shard turned out damaged while it was read."""
+LOOK_AHEAD = 64
+"""Chunks that may be begun while an earlier one is in others' hands: 64 bytes a row are kept of each."""
+POLL_SECONDS = (0.1, 2.0)
+"""First and longest pause between two looks at what others have done."""
+MADE_BY = "made_by"
+"""Name of the note with the names that ``load_backbone`` takes."""
+PATIENCE_SECONDS = 180.0
+"""A process that lives but has stored nothing of its claim for this long has been stopped, or is stuck: others then
+extract its rows. Nothing is stored twice if it goes on after all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +49,16 @@ class FeatureChunk:
     Attributes
     ----------
     rows : int64 array (n,)
+    keys : uint8 array (n, 16)
+        Their content keys.
     layers : dict of str to float32 array (n, n_features of the layer)
     failures : tuple of ImageFailure
     rows_extracted : int
-        How many images of the chunk went through the network.
+        How many images of the chunk went through the network here.
     """
 
     rows: NDArray[np.int64]
+    keys: NDArray[np.uint8]
     layers: dict[str, NDArray[np.float32]]
     failures: tuple[ImageFailure, ...]
     rows_extracted: int
@@ -53,26 +72,29 @@ def feature_chunks(
     precision: Precision,
     layers: Sequence[str] = ("penultimate",),
     progress: ProgressCallback = silent,
+    rows_after: int = 0,
 ) -> Iterator[FeatureChunk]:
     """Yield the features of a source chunk by chunk, in order, extracting only what the cache lacks.
 
-    With ``layers=()`` the cache is filled and nothing is read back.
+    With ``layers=()`` the cache is filled and nothing is read back. ``rows_after`` is how many more rows of the same
+    job the extractor will be given afterwards, as far as that is known.
     """
-    store = None if cache is None else cache.space(feature_space(extractor.backbone, precision))
-    for start in range(0, len(source), CHUNK_ROWS):
-        rows = np.arange(start, min(start + CHUNK_ROWS, len(source)))
-
-        def advance(done: int, *, start: int = start) -> None:
-            progress(Progress(stage="features", done=start + done, total=len(source)))
-
-        if cache is None or store is None:
-            yield _extract_chunk(source, rows, extractor, precision=precision, layers=layers, advance=advance)
-        else:
-            keyed = KeyedRows(source=source, rows=rows, cache=cache, workers=extractor.workers)
-            yield _CachedChunk(keyed=keyed, extractor=extractor, store=store, precision=precision).compute(
-                layers, advance
-            )
-        advance(len(rows))
+    if cache is None:
+        for rows in _row_ranges(len(source)):
+            extractor.expected_rows = extractor.rows_done + len(source) - int(rows[0]) + rows_after
+            yield _extract_chunk(source, rows, extractor, precision=precision, layers=layers, progress=progress)
+    else:
+        job = _CachedPass(
+            source=source,
+            extractor=extractor,
+            cache=cache,
+            store=cache.space(feature_space(extractor.backbone, precision)),
+            precision=precision,
+            progress=progress,
+            rows_after=rows_after,
+            chunk_rows=CHUNK_ROWS,
+        )
+        yield from job.chunks(layers)
 
 
 def count_cached(source: ImageSource, extractor: Extractor, cache: FeatureCache, *, precision: Precision) -> int:
@@ -81,12 +103,15 @@ def count_cached(source: ImageSource, extractor: Extractor, cache: FeatureCache,
     if not store.n_rows:
         return 0
     n_cached = 0
-    for start in range(0, len(source), CHUNK_ROWS):
-        rows = np.arange(start, min(start + CHUNK_ROWS, len(source)))
+    for rows in _row_ranges(len(source)):
         keyed = KeyedRows(source=source, rows=rows, cache=cache, workers=extractor.workers)
         keyed.resolve()
         n_cached += int((store.find(keyed.keys[keyed.readable()]) >= 0).sum())
     return n_cached
+
+
+def _row_ranges(n_rows: int) -> Iterator[NDArray[np.int64]]:
+    return (np.arange(start, min(start + CHUNK_ROWS, n_rows)) for start in range(0, n_rows, CHUNK_ROWS))
 
 
 def _extract_chunk(
@@ -96,17 +121,21 @@ def _extract_chunk(
     *,
     precision: Precision,
     layers: Sequence[str],
-    advance: Callable[[int], None],
+    progress: ProgressCallback,
 ) -> FeatureChunk:
     """Extract without a cache, rounded as a cache would store it, so that both ways give the same features."""
     batches: list[FeatureBatch] = []
-    for batch in extractor.extract(source, rows, precision=precision):
-        batches.append(batch)
-        advance(int(batch.rows[-1] - rows[0]) + 1 if len(batch.rows) else 0)
+    with closing(extractor.extract(source, rows, precision=precision)) as found:
+        for batch in found:
+            batches.append(batch)
+            done = int(batch.rows[-1]) + 1 if len(batch.rows) else int(rows[0])
+            progress(Progress(stage="features", done=done, total=len(source)))
+    progress(Progress(stage="features", done=int(rows[-1]) + 1, total=len(source)))
     kept = [batch for batch in batches if len(batch.rows)]
     widths = extractor.backbone.layer_widths
     return FeatureChunk(
         rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in kept)]),
+        keys=np.concatenate([np.empty((0, 16), np.uint8), *(batch.keys for batch in kept)]),
         layers={
             layer: as_stored(
                 np.concatenate([np.empty((0, widths[layer]), np.float32), *(batch.layers[layer] for batch in kept)])
@@ -119,65 +148,169 @@ def _extract_chunk(
 
 
 @dataclass(kw_only=True, slots=True)
-class _CachedChunk:
-    """One chunk on its way through the cache."""
+class _CachedPass:
+    """A pass over a source; ``rows_after`` are those that this process will be given afterwards, in the same job."""
 
-    keyed: KeyedRows
+    source: ImageSource
     extractor: Extractor
+    cache: FeatureCache
     store: SpaceStore
     precision: Precision
-    rows_extracted: int = field(init=False, default=0)
+    progress: ProgressCallback
+    rows_after: int
+    chunk_rows: int
+    _begun: dict[int, "_CachedChunk"] = field(init=False, default_factory=dict)
+    _rows_done: int = field(init=False, default=0)
 
-    def compute(self, layers: Sequence[str], advance: Callable[[int], None]) -> FeatureChunk:
-        self.keyed.resolve()
-        features = self.read_or_repair(layers, advance)
-        return FeatureChunk(
-            rows=self.keyed.rows[self.keyed.readable()],
-            layers=features,
-            failures=self.keyed.failures(),
-            rows_extracted=self.rows_extracted,
-        )
+    def chunks(self, layers: Sequence[str]) -> Iterator[FeatureChunk]:
+        """Yield every chunk in order; with ``layers=()`` the cache is filled and nothing is read back."""
+        for number in range(self._n_chunks):
+            yield self._finish(number, layers)
+            del self._begun[number]
 
-    def read_or_repair(self, layers: Sequence[str], advance: Callable[[int], None]) -> dict[str, NDArray[np.float32]]:
-        """Extract what is missing and read every layer; again if a shard or a file turned out changed meanwhile."""
+    def note_origin(self) -> None:
+        """Keep beside the rows which backbone makes them, so that a repair can say how to make them again."""
+        reference = self.extractor.backbone.reference
+        if reference.rebuildable and self.store.read_note(MADE_BY) is None:
+            self.store.write_note(MADE_BY, {"backbone": reference.backbone, "weights": reference.weights or "none"})
+
+    @property
+    def _n_chunks(self) -> int:
+        return -(-len(self.source) // self.chunk_rows)
+
+    def _finish(self, number: int, layers: Sequence[str]) -> FeatureChunk:
+        """Fill a chunk and read it; again if a shard or a file turned out changed meanwhile."""
         for _ in range(REPAIR_ATTEMPTS):
-            self.extract_missing(advance)
-            positions = self.store.find(self.keyed.keys[self.keyed.readable()])
-            if (positions < 0).any():
-                continue
-            try:
-                return {layer: self.store.read(positions, layer) for layer in layers}
-            except CorruptShardError as exc:
-                logger.warning("%s These rows are extracted again.", exc)
+            self._fill_or_wait(number)
+            chunk = self._begun[number].read(layers)
+            if chunk is not None:
+                return chunk
         raise CacheError(
             f"The cache in {self.store.folder} or the images changed {REPAIR_ATTEMPTS} times while they were read. "
             "Run again once nothing else writes to them."
         )
 
-    def extract_missing(self, advance: Callable[[int], None]) -> None:
-        """Extract each missing image once, and append a shard every ``SHARD_SECONDS``."""
+    def _fill_or_wait(self, number: int) -> None:
+        """Have the rows of a chunk in the cache, whoever extracts them."""
+        pause, longest = POLL_SECONDS
+        fewest, last_gain = self.chunk_rows + 1, time.monotonic()
+        while n_claimed := self._fill(number):
+            if n_claimed < fewest:
+                fewest, last_gain = n_claimed, time.monotonic()
+            elif time.monotonic() - last_gain > PATIENCE_SECONDS:
+                logger.warning("another process has stored nothing for %.0f s; its rows are taken", PATIENCE_SECONDS)
+                self._fill(number, heed_others=False)
+                return
+            if not self._fill_a_later_one(number):
+                logger.info("waiting for another process that extracts %d of the rows", n_claimed)
+                self._report(0, note=f"waiting for another process ({n_claimed} images)")
+                time.sleep(pause)
+                pause = min(2 * pause, longest)
+
+    def _fill_a_later_one(self, number: int) -> bool:
+        """Extract what can be had of the first later chunk that has something; False if none has."""
+        for later in range(number + 1, min(number + 1 + LOOK_AHEAD, self._n_chunks)):
+            before = self._chunk(later).rows_extracted
+            self._fill(later)
+            if self._chunk(later).rows_extracted > before:
+                return True
+        return False
+
+    def _fill(self, number: int, *, heed_others: bool = True) -> int:
+        """Extract the rows of a chunk that nobody else is at work on; return how many others are at work on."""
+        chunk = self._chunk(number)
+        n_claimed = chunk.extract_missing(heed_others=heed_others)
+        if not n_claimed and not chunk.is_counted:
+            chunk.is_counted = True
+            self._rows_done += len(chunk.keyed.rows)
+            self._report(0)
+        return n_claimed
+
+    def _chunk(self, number: int) -> "_CachedChunk":
+        if number not in self._begun:
+            start = number * self.chunk_rows
+            rows = np.arange(start, min(start + self.chunk_rows, len(self.source)))
+            keyed = KeyedRows(source=self.source, rows=rows, cache=self.cache, workers=self.extractor.workers)
+            keyed.resolve()
+            self._begun[number] = _CachedChunk(job=self, keyed=keyed)
+        return self._begun[number]
+
+    def _report(self, done: int, *, note: str = "") -> None:
+        self.progress(Progress(stage="features", done=self._rows_done + done, total=len(self.source), note=note))
+
+
+@dataclass(kw_only=True, slots=True)
+class _CachedChunk:
+    """One chunk on its way through the cache."""
+
+    job: _CachedPass
+    keyed: KeyedRows
+    rows_extracted: int = 0
+    is_counted: bool = False
+
+    def read(self, layers: Sequence[str]) -> FeatureChunk | None:
+        """Read what has been extracted; None if rows are missing, or turn out to be."""
         readable = self.keyed.readable()
-        missing = readable[self.store.find(self.keyed.keys[readable]) < 0]
+        keys = self.keyed.keys[readable]
+        positions = self.job.store.find(keys)
+        if (positions < 0).any():
+            return None
+        try:
+            features = {layer: self.job.store.read(positions, layer) for layer in layers}
+        except CorruptShardError as exc:
+            logger.warning("%s These rows are extracted again.", exc)
+            return None
+        return FeatureChunk(
+            rows=self.keyed.rows[readable],
+            keys=keys,
+            layers=features,
+            failures=self.keyed.failures(),
+            rows_extracted=self.rows_extracted,
+        )
+
+    def extract_missing(self, *, heed_others: bool) -> int:
+        """Extract each missing image once, unless others are at work on it; return how many rows they have."""
+        readable = self.keyed.readable()
+        missing = readable[self.job.store.find(self.keyed.keys[readable]) < 0]
         if not len(missing):
-            return
+            return 0
+        with self.job.store.claim(self.keyed.keys[missing], heed_others=heed_others) as claim:
+            if claim.mine.any():
+                self._extract(missing[claim.mine])
+            return int(claim.others.sum())
+
+    def _extract(self, missing: NDArray[np.int64]) -> None:
+        """Extract rows and append a shard every ``SHARD_SECONDS``."""
         copies = _group_by_key(self.keyed.keys, missing)
         wanted = self.keyed.rows[list(copies)]
+        self._tell_what_is_to_come(len(wanted))
+        self.job.note_origin()
         pending: list[FeatureBatch] = []
         began = time.monotonic()
         try:
-            for batch in self.extractor.extract(self.keyed.source, wanted, precision=self.precision):
-                self.note(batch, copies)
-                if len(batch.rows):
-                    pending.append(batch)
-                    advance(self.keyed.index_of(int(batch.rows[-1])) + 1)
-                if pending and time.monotonic() - began > SHARD_SECONDS:
-                    self.store.append(_as_rows(pending))
-                    pending, began = [], time.monotonic()
+            with closing(self.job.extractor.extract(self.keyed.source, wanted, precision=self.job.precision)) as found:
+                for batch in found:
+                    self._note(batch, copies)
+                    if len(batch.rows):
+                        pending.append(batch)
+                        self.job._report(0 if self.is_counted else self.keyed.index_of(int(batch.rows[-1])) + 1)
+                    if pending and time.monotonic() - began > SHARD_SECONDS:
+                        self.job.store.append(_as_rows(pending))
+                        pending, began = [], time.monotonic()
+        except CacheError:  # a full disk is still full
+            pending = []
+            raise
         finally:  # Ctrl-C too: what has been computed is kept
             if pending:
-                self.store.append(_as_rows(pending))
+                self.job.store.append(_as_rows(pending))
 
-    def note(self, batch: FeatureBatch, copies: dict[int, list[int]]) -> None:
+    def _tell_what_is_to_come(self, n_wanted: int) -> None:
+        """Let the extractor know how large the job is, taking it that later chunks lack as much as this one."""
+        n_later = len(self.job.source) - int(self.keyed.rows[-1]) - 1 + self.job.rows_after
+        extractor = self.job.extractor
+        extractor.expected_rows = extractor.rows_done + n_wanted + n_later * n_wanted // len(self.keyed.rows)
+
+    def _note(self, batch: FeatureBatch, copies: dict[int, list[int]]) -> None:
         """Record what a batch found out: failures, and the keys of files that changed since they were looked up."""
         self.rows_extracted += len(batch.rows)
         for row, key in zip(batch.rows.tolist(), batch.keys, strict=True):

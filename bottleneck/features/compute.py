@@ -43,7 +43,7 @@ def compute_features(
     """
     began = time.monotonic()
     chunks = list(feature_chunks(source, extractor, cache, precision=precision, layers=layers, progress=progress))
-    report = summarise(chunks, extractor.backbone, precision, seconds=time.monotonic() - began)
+    report = summarise(chunks, extractor.backbone, precision, began=began)
     raise_or_warn(report.failures, on_error)
     widths = extractor.backbone.layer_widths
     return Features(

@@ -113,8 +113,7 @@ def cache_features(
         chunks = feature_chunks(source, extractor, opened, precision=precision, layers=(), progress=progress)
     else:
         chunks = _chunks_in_parallel(source, extractor, opened, precision=precision, n_jobs=n_jobs, progress=progress)
-    report = summarise(chunks, backbone, precision, seconds=0.0)
-    report = dataclasses.replace(report, seconds=time.monotonic() - began)
+    report = summarise(chunks, backbone, precision, began=began)
     raise_or_warn(report.failures, on_error)
     return report
 
@@ -125,10 +124,8 @@ def parse_on_error(on_error: str, owner: str) -> None:
         raise wrong_parameter(owner, "on_error", "'raise' or 'skip'", on_error)
 
 
-def summarise(
-    chunks: Iterable[FeatureChunk], backbone: Backbone, precision: Precision, *, seconds: float
-) -> CacheReport:
-    """Add up what the chunks did, holding one chunk at a time."""
+def summarise(chunks: Iterable[FeatureChunk], backbone: Backbone, precision: Precision, *, began: float) -> CacheReport:
+    """Add up what the chunks did since ``began`` (``time.monotonic``), holding one chunk at a time."""
     extracted, readable = 0, 0
     failures: list[ImageFailure] = []
     for chunk in chunks:
@@ -139,7 +136,7 @@ def summarise(
         rows_extracted=extracted,
         rows_cached=max(readable - extracted, 0),  # rows extracted again after damage count as extracted
         rows_skipped=len(failures),
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         space=feature_space(backbone, precision).digest,
         precision=precision,
         failures=tuple(sorted(failures, key=lambda failure: failure.row)),
@@ -169,7 +166,8 @@ def _chunks_in_parallel(
     rows_a_task = _rows_a_task(len(source), n_jobs, extractor.batch_size)
     starts = range(0, len(source), rows_a_task)
     ranges = [range(start, min(start + rows_a_task, len(source))) for start in starts]
-    tasks = (delayed(_cache_range)(source, rows, extractor, cache, precision) for rows in ranges)
+    rows_a_process = -(-len(source) // effective_n_jobs(n_jobs))
+    tasks = (delayed(_cache_range)(source, rows, extractor, cache, precision, rows_a_process) for rows in ranges)
     done = 0
     for chunk in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks):
         done += len(chunk.rows) + len(chunk.failures)
@@ -185,9 +183,17 @@ def _rows_a_task(n_rows: int, n_jobs: int, batch_size: int) -> int:
 
 
 def _cache_range(
-    source: ImageSource, rows: range, extractor: Extractor, cache: FeatureCache, precision: Precision
+    source: ImageSource,
+    rows: range,
+    extractor: Extractor,
+    cache: FeatureCache,
+    precision: Precision,
+    rows_a_process: int,
 ) -> FeatureChunk:
-    (chunk,) = feature_chunks(subset(source, rows), extractor, cache, precision=precision, layers=())
+    rows_after = max(0, rows_a_process - len(rows))
+    (chunk,) = feature_chunks(
+        subset(source, rows), extractor, cache, precision=precision, layers=(), rows_after=rows_after
+    )
     return dataclasses.replace(
         chunk,
         rows=chunk.rows + rows.start,

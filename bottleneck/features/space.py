@@ -1,5 +1,6 @@
 """Which feature space a run writes to and reads from."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache, FeatureSpace
-from bottleneck.extraction import CHECKED_ROWS, MIN_COSINE, Extractor, Precision
+from bottleneck.extraction import CHECKED_ROWS, MIN_COSINE, CompileFacts, Extractor, Precision
 from bottleneck.images import DECODE_VERSION, ImageSource, load_batches
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 STORED_DTYPE = "float16"
 VERDICTS = "precision"
 """Name of the note with the lowest cosine that each faster arithmetic kept with float32."""
+COMPILING = "compiling"
+"""Name of the note with what compiling took and gained."""
 
 
 def feature_space(backbone: Backbone, precision: Precision) -> FeatureSpace:
@@ -40,6 +43,13 @@ def settle_precision(extractor: Extractor, cache: FeatureCache | None, source: I
 
     The verdict is kept in the cache, so that only the first run with a backbone pays for it.
     """
+    precision = _settled(extractor, cache, source)
+    if cache is not None:
+        recall_compiling(extractor, cache, precision)
+    return precision
+
+
+def _settled(extractor: Extractor, cache: FeatureCache | None, source: ImageSource) -> Precision:
     candidate = extractor.candidate_precision
     if extractor.asked_precision or candidate == "float32":
         return candidate
@@ -59,6 +69,28 @@ def settle_precision(extractor: Extractor, cache: FeatureCache | None, source: I
         logger.info("%s features keep a cosine of %s with float32, so float32 is used", candidate, cosine)
         return "float32"
     return candidate
+
+
+def recall_compiling(extractor: Extractor, cache: FeatureCache, precision: Precision) -> None:
+    """Tell an extractor what an earlier run on such hardware measured about compiling this backbone, if any did."""
+    note = cache.space(feature_space(extractor.backbone, precision)).read_note(COMPILING)
+    if note is None or note.pop("hardware", None) != _hardware(extractor):
+        return
+    try:
+        extractor.compile_facts = CompileFacts(**note)  # type: ignore[arg-type]  # a note of another version is refused below
+    except TypeError as exc:
+        logger.info("what compiling takes is measured again: %s", exc)
+
+
+def remember_compiling(extractor: Extractor, cache: FeatureCache, precision: Precision) -> None:
+    """Keep what this run measured about compiling, if it compiled, for the next."""
+    if extractor.compiled_now and extractor.compile_facts is not None:
+        note = {**dataclasses.asdict(extractor.compile_facts), "hardware": _hardware(extractor)}
+        cache.space(feature_space(extractor.backbone, precision)).write_note(COMPILING, note)
+
+
+def _hardware(extractor: Extractor) -> str:
+    return f"{extractor.device.type}, {torch.backends.cpu.get_cpu_capability()}, batches of {extractor.batch_size}"
 
 
 def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float | None:

@@ -268,6 +268,21 @@ def test_verify_names_every_bad_shard_and_repair_drops_them_for_good(tmp_path):
     assert held.reshape(5, ROWS_PER_SHARD).all(axis=1).tolist() == [False, True, False, False, True]
 
 
+def test_swapped_shards_are_told_apart_from_damaged_ones(tmp_path):
+    store, _ = filled(tmp_path)
+    first, second, _ = shard_paths(store)
+    aside = first.rename(first.with_name("aside"))
+    second.rename(first)
+    aside.rename(second)
+
+    reasons = {bad.path: bad.reason for bad in FeatureCache(tmp_path).verify().bad}
+
+    assert reasons == {
+        first: f"does not have the checksum in its name: it is {second.name}",
+        second: f"does not have the checksum in its name: it is {first.name}",
+    }
+
+
 def test_open_store_learns_of_a_repair_without_a_warning(tmp_path):
     store, keys = filled(tmp_path)
     store.find(keys)

@@ -46,7 +46,7 @@ def test_manifest_lists_every_shard_with_its_checksum(tmp_path):
     (folder,) = tmp_path.iterdir()
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
 
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.jsonl", "shards", "space.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.jsonl", "shards", "space.json", "write.lock"]
     assert [line["file"] for line in lines] == sorted(path.name for path in (folder / "shards").iterdir())
     for number, line in enumerate(lines):
         content = (folder / "shards" / line["file"]).read_bytes()

@@ -1,10 +1,21 @@
+import dataclasses
 import json
 import random
 from contextlib import suppress
 
 import pytest
 
-from bottleneck.cache.manifest import ShardRecord, append_dropped, append_shard, read_manifest, shard_name
+from bottleneck.cache.manifest import (
+    DroppedShard,
+    Manifest,
+    ManifestReader,
+    ShardRecord,
+    append_dropped,
+    append_shard,
+    read_manifest,
+    shard_name,
+    write_manifest,
+)
 from bottleneck.errors import CacheError
 
 
@@ -83,3 +94,53 @@ def test_damage_never_invents_a_checksum(path):
         path.write_bytes(damaged)
         with suppress(CacheError):  # a flip may make it the manifest of a newer version
             assert {name.partition("-")[2] for name in read_manifest(path).shards} <= checksums
+
+
+def test_reader_returns_each_line_once_however_it_is_written(path):
+    reader = ManifestReader(path)
+    assert list(reader.read_new().lines) == [record(0), record(1), record(2)]
+    assert reader.read_new().lines == ()
+
+    append_shard(path, record(3))
+    append_dropped(path, record(0).file)
+
+    assert list(reader.read_new().lines) == [record(3), DroppedShard(file=record(0).file)]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 150])
+def test_reader_waits_for_the_rest_of_a_line_in_the_making(path, cut):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:cut])
+    reader = ManifestReader(path)
+
+    assert list(reader.read_new().lines) == [record(0), record(1)]
+    with path.open("ab") as file:
+        file.write(lines[2][cut:])
+
+    assert list(reader.read_new().lines) == [record(2)]
+
+
+def test_reader_notices_a_manifest_written_anew(path):
+    reader = ManifestReader(path)
+    reader.read_new()
+    append_dropped(path, record(1).file)
+    write_manifest(path, read_manifest(path))
+    append_shard(path, record(3))
+
+    news = reader.read_new()
+
+    assert news.is_whole
+    assert news.lines == (record(0), record(2), DroppedShard(file=record(1).file), record(3))
+    assert not reader.read_new().is_whole
+
+
+def test_shard_that_replaces_others_takes_them_off_the_list(path):
+    whole = dataclasses.replace(record(5), replaces=((record(0).file, 1), (record(2).file, 3)))
+    append_shard(path, whole)
+
+    manifest = read_manifest(path)
+
+    assert list(manifest.shards) == [record(1).file, whole.file]
+    assert manifest.shards[whole.file].replaces == whole.replaces
+    assert manifest.dropped == {record(0).file, record(2).file}
+    assert manifest == Manifest(shards=manifest.shards, dropped=manifest.dropped)

@@ -1,5 +1,7 @@
 import os
 import pickle
+import shutil
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from bottleneck.cache import FeatureCache, as_stored
-from bottleneck.errors import CacheError, InvalidInputError
+from bottleneck.errors import CacheError, CorruptShardError, InvalidInputError
 
 from .rows import (
     LAYERS,
@@ -72,13 +74,83 @@ def test_row_that_overflows_leaves_its_neighbours_in_the_shard_alone(tmp_path):
     assert got[3, 0] == 1e6
 
 
-def test_rows_stored_twice_are_harmless(tmp_path):
+def test_no_row_is_ever_stored_twice(tmp_path):
     store, keys = filled(tmp_path)
-    store.append(rows_of(keys[5:15]))
+    other = FeatureCache(tmp_path).space(SPACE)
+    other.find(keys)
+    new = random_keys(3, 9)
 
-    assert store.n_rows == len(keys) + 10
-    assert_holds(store, keys)
-    assert_holds(FeatureCache(tmp_path).space(SPACE), keys)
+    assert store.append(rows_of(np.concatenate([keys[5:15], new, new]))) == 3
+    assert other.append(rows_of(np.concatenate([new, keys]))) == 0  # which did not know of the new ones
+
+    assert store.n_rows == len(keys) + 3
+    assert FeatureCache(tmp_path).space(SPACE).n_rows == len(keys) + 3
+    assert_holds(other, np.concatenate([keys, new]))
+
+
+@pytest.mark.parametrize("layer", [layer for layer, _ in LAYERS])
+@pytest.mark.parametrize("block_rows", [1, 5, 8, 100])
+def test_blocks_are_the_rows_in_the_order_asked_for(tmp_path, layer, block_rows):
+    store, keys = filled(tmp_path, n_shards=4)
+    expected = as_stored(features_of(keys, layer))
+    orders = [np.arange(32), np.random.default_rng(0).permutation(32), np.arange(32)[::-1], np.arange(3, 20)]
+
+    for order in orders:
+        blocks = list(store.blocks(store.find(keys[order]), layer, block_rows=block_rows))
+
+        assert [len(block) for block in blocks[:-1]] == [block_rows] * (len(blocks) - 1)
+        np.testing.assert_array_equal(np.concatenate(blocks), expected[order])
+
+
+def test_blocks_of_a_compacted_space_are_mapped_not_read(tmp_path):
+    store, keys = filled(tmp_path, n_shards=4)
+    store.compact()
+    compacted = FeatureCache(tmp_path).space(SPACE)
+
+    blocks = list(compacted.blocks(compacted.find(keys), "penultimate", block_rows=10))
+
+    assert all(isinstance(block, np.memmap) and block.dtype == np.float16 for block in blocks)
+    assert not blocks[0].flags.writeable
+
+
+def test_blocks_of_a_damaged_shard_are_refused(tmp_path):
+    store, keys = filled(tmp_path, n_shards=1)
+    positions = store.find(keys)
+    (path,) = shard_paths(store)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+
+    with pytest.raises(CorruptShardError), pytest.warns(UserWarning, match="checksum"):
+        list(store.blocks(positions, "penultimate", block_rows=8))
+
+
+def test_missing_rows_are_claimed_by_one_store_at_a_time(tmp_path):
+    store, keys = filled(tmp_path)
+    other = FeatureCache(tmp_path).space(SPACE)
+    new = random_keys(6, 3)
+    asked = np.concatenate([keys[:2], new])
+
+    with store.claim(asked[:6]) as first, other.claim(asked) as second:
+        assert (first.mine.tolist(), first.others.any()) == ([False] * 2 + [True] * 4, False)
+        assert second.mine.tolist() == [False] * 6 + [True] * 2
+        assert second.others.tolist() == [False] * 2 + [True] * 4 + [False] * 2
+        with other.claim(asked, heed_others=False) as impatient:
+            assert impatient.mine.tolist() == [False] * 2 + [True] * 6
+        store.append(rows_of(asked[2:6]))
+    with other.claim(asked) as third:
+        assert third.mine.tolist() == [False] * 6 + [True] * 2
+        assert not third.others.any()
+
+
+def test_folder_that_disappears_while_it_is_used_is_not_made_again(tmp_path):
+    store, _ = filled(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache")
+
+    with pytest.raises(CacheError, match="has disappeared while it was used"):
+        store.append(rows_of(random_keys(3, 5)))
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_stores_see_new_rows_after_refresh(tmp_path):
@@ -207,13 +279,15 @@ def test_write_that_fails_halfway_leaves_nothing_visible(tmp_path):
 
 GROWTH = """
 import resource, sys
-from bottleneck.cache import FeatureCache
-from rows import SPACE, random_keys, rows_of
-store = FeatureCache(sys.argv[1]).space(SPACE)
+from dataclasses import replace
+import numpy as np
+from bottleneck.cache import FeatureCache, FeatureRows
+from rows import SPACE, random_keys
+store = FeatureCache(sys.argv[1]).space(replace(SPACE, layers=(("penultimate", 512),)))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for number in range(120):
-    store.append(rows_of(random_keys(4000, number)))
-    if number == 20:
+for number in range(60):
+    store.append(FeatureRows(keys=random_keys(2000, number), layers={"penultimate": np.ones((2000, 512), np.float32)}))
+    if number == 20:  # some have been merged
         before = peak()
 print(peak() - before, store.n_bytes // 1024)
 """
@@ -226,6 +300,44 @@ def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):
 
     unit = 1024 if sys.platform == "darwin" else 1
     assert growth / unit < 0.1 * written
+
+
+SMALL_DISK = """
+import sys
+from bottleneck.cache import FeatureCache
+from bottleneck.errors import CacheError
+from rows import SPACE, random_keys, rows_of
+store = FeatureCache(sys.argv[1]).space(SPACE)
+stored = 0
+try:
+    while True:
+        store.append(rows_of(random_keys(500, stored)))
+        stored += 1
+except CacheError as exc:
+    print(stored, exc)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
+def test_full_disk_is_one_clear_error_and_keeps_finished_shards(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a file system")
+    try:
+        (output,) = finish(start_python("-c", SMALL_DISK, disk))
+        stored, message = int(output.split()[0]), output
+
+        assert "No space left on device" in message
+        assert "Make room" in message
+        assert stored > 2
+        assert_holds(FeatureCache(disk).space(SPACE), np.concatenate([random_keys(500, i) for i in range(stored)]))
+        assert FeatureCache(disk).verify().bad == ()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_temporary_files_of_dead_processes_are_ignored_and_old_ones_removed(tmp_path):
@@ -245,11 +357,10 @@ def test_temporary_files_of_dead_processes_are_ignored_and_old_ones_removed(tmp_
 def test_rows_are_found_right_after_each_append(tmp_path):
     store = FeatureCache(tmp_path).space(SPACE)
     keys = random_keys(60, 0)
-    for key in keys:  # find between appends: the index is brought up to date each time
+    for number, key in enumerate(keys):  # find between appends: the index is brought up to date each time
         assert store.find(key[None]).tolist() == [-1]
         store.append(rows_of(key[None]))
-
-    assert store.find(keys).tolist() == list(range(60))
+        assert store.find(keys[: number + 1]).tolist() == list(range(number + 1))  # also where shards are merged
 
 
 def test_note_is_kept_beside_the_rows_and_a_damaged_one_is_no_note(tmp_path):

@@ -82,12 +82,45 @@ def test_cache_counts_and_verify_finds_damage(command, image_folder, tmp_path):
     content[-1] ^= 0xFF
     shard.write_bytes(content)
 
-    status, printed, _ = command("verify", *cache)
+    status, printed, _ = command("cache", "verify", *cache)
     assert status == 1
     assert shard.name in printed
-    assert command("verify", "--repair", *cache)[0] == 0
+    status, printed, _ = command("verify", "--repair", *cache)
+    assert status == 0
+    assert "bottleneck cache IMAGES --backbone embedded --weights default" in printed
     _, printed, _ = command("cache", image_folder, "--json", "-q", *cache)
     assert last_json(printed)["rows_extracted"] == 24
+
+
+def test_repair_extracts_just_the_rows_that_were_damaged(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+    command("cache", image_folder / "bluish", "-q", *cache)
+    command("cache", image_folder, "-q", *cache)
+    first, _ = sorted((tmp_path / "cache").rglob("*.h5"))
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 0xFF
+    first.write_bytes(content)
+
+    status, printed, _ = command("verify", image_folder, "--repair", "--json", *cache)
+
+    assert status == 0
+    assert (last_json(printed)["damaged_rows"], last_json(printed)["rows_extracted"]) == (12, 12)
+    assert command("verify", *cache)[0] == 0
+    _, printed, _ = command("cache", image_folder, "-q", "--json", *cache)
+    assert (last_json(printed)["rows_extracted"], last_json(printed)["rows_cached"]) == (0, 24)
+
+
+def test_compact_leaves_one_shard_and_every_feature(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+    command("cache", image_folder / "bluish", "-q", *cache)
+    command("cache", image_folder, "-q", *cache)
+
+    status, printed, _ = command("cache", "compact", "--json", *cache)
+
+    assert status == 0
+    assert (last_json(printed)["shards_before"], last_json(printed)["shards_after"]) == (2, 1)
+    _, printed, _ = command("cache", image_folder, "-q", "--json", *cache)
+    assert last_json(printed)["rows_cached"] == 24
 
 
 def test_plan_shows_alternatives_and_trains_nothing(command, image_folder, tmp_path):
@@ -196,15 +229,42 @@ def test_interruption_keeps_finished_work_and_says_so(command, image_folder, tmp
     assert last_json(printed)["rows_cached"] == 16
 
 
+TERMINATED_JOB = (
+    INTERRUPTED_JOB.replace("raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGTERM)")
+    .replace("import sys", "import os, signal, sys", 1)
+    .replace("== 2", "== 12")
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_sigterm_keeps_finished_work_and_says_so(command, image_folder, tmp_path):
+    arguments = ["cache", str(image_folder), "--batch-size", "1", "-q", "--cache-dir", str(tmp_path / "cache")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED_JOB, *arguments, "--precision", "float32"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, printed, _ = command(*arguments, "--precision", "float32", "--json")
+
+    assert done.returncode == 143
+    assert done.stderr.startswith("error: Stopped by SIGTERM.")
+    assert "Traceback" not in done.stderr
+    assert last_json(printed)["rows_cached"] >= 1
+
+
 def test_help_names_every_command(command):
     status, printed, _ = command("--help")
 
     assert status == 0
-    for name in ("plan", "fit", "evaluate", "predict", "cache", "verify", "report", "demo", "doctor"):
+    for name in ("plan", "fit", "evaluate", "predict", "cache", "verify", "compact", "report", "demo", "doctor"):
         assert name in printed
 
 
-@pytest.mark.parametrize("name", ["plan", "fit", "evaluate", "predict", "cache", "verify", "report", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "name", ["plan", "fit", "evaluate", "predict", "cache", "verify", "compact", "report", "demo", "doctor"]
+)
 def test_every_command_has_help(command, name):
     status, printed, _ = command(name, "--help")
 

@@ -1,16 +1,20 @@
 """Cache and extraction together: every image at most once, every row in its place."""
 
 import os
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bottleneck.cache import FeatureCache
+from bottleneck.cache import FeatureCache, FeatureRows
+from bottleneck.errors import CacheError
 from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import chunks as chunks_module
 from bottleneck.features import count_cached, feature_chunks, feature_space
-from bottleneck.images import as_image_source
+from bottleneck.images import as_image_source, content_keys
 from tests.conftest import coloured_images, make_tiny_backbone, write_image_folder
 
 CPU = ExtractionSettings(device="cpu", precision="float32", workers=0)
@@ -219,3 +223,62 @@ def test_unwritable_cache_is_one_clear_error(tiny_backbone, tmp_path):
 
     assert type(caught.value).__name__ == "CacheError"
     assert os.linesep not in str(caught.value)
+
+
+def test_rows_that_another_process_is_at_work_on_are_left_to_it(tiny_backbone, cache, monkeypatch):
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", 8)
+    images, _ = coloured_images(24)
+    expected, *_ = run(tiny_backbone, images, None)
+    source, extractor = as_image_source(images), Extractor(tiny_backbone, CPU)
+    other = cache.space(feature_space(tiny_backbone, "float32"))
+    first = next(iter(extractor.extract(source, np.arange(8), precision="float32")))
+    notes, claimed = [], threading.Event()
+
+    def work_slowly():
+        with other.claim(first.keys):
+            claimed.set()
+            while not notes:  # until the pass has done all else and says that it waits
+                time.sleep(0.01)
+            other.append(FeatureRows(keys=first.keys, layers=first.layers))
+
+    def progress(event):
+        if event.note:
+            notes.append((event.done, event.note))
+
+    worker = threading.Thread(target=work_slowly)
+    worker.start()
+    claimed.wait()
+    done = list(feature_chunks(source, extractor, cache, precision="float32", layers=LAYERS, progress=progress))
+    worker.join()
+
+    assert [chunk.rows_extracted for chunk in done] == [0, 8, 8]
+    assert notes[0] == (16, "waiting for another process (8 images)")
+    np.testing.assert_array_equal(np.concatenate([chunk.rows for chunk in done]), np.arange(24))
+    found = np.concatenate([chunk.layers["penultimate"] for chunk in done])
+    np.testing.assert_allclose(found, expected["penultimate"], rtol=2e-3, atol=1e-4)
+    assert other.n_rows <= 24
+
+
+def test_claim_of_a_process_that_has_stopped_is_passed_over_after_a_while(tiny_backbone, cache, monkeypatch):
+    monkeypatch.setattr(chunks_module, "PATIENCE_SECONDS", 0.2)
+    images, _ = coloured_images(6)
+    other = cache.space(feature_space(tiny_backbone, "float32"))
+    keys, _ = content_keys(as_image_source(images), np.arange(6), workers=0)
+
+    with other.claim(keys):
+        _, (chunk,), _ = run(tiny_backbone, images, cache)
+
+    assert chunk.rows_extracted == 6
+
+
+def test_cache_that_disappears_while_it_is_filled_is_one_clear_error(tiny_backbone, cache, monkeypatch):
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", 6)
+    images, _ = coloured_images(24)
+    chunks = feature_chunks(as_image_source(images), Extractor(tiny_backbone, CPU), cache, precision="float32")
+
+    next(chunks)
+    shutil.rmtree(cache.cache_dir)
+    with pytest.raises(CacheError, match="has disappeared while it was used"):
+        list(chunks)
+
+    assert not cache.cache_dir.exists()

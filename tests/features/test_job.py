@@ -107,7 +107,10 @@ def test_killed_job_goes_on_after_its_last_finished_shard(tmp_path):
         job = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert job.stdout is not None
         assert job.stdout.readline() == b"started\n"
-        time.sleep(rng.uniform(0.1, 0.2))
+        n_shards = len(list((tmp_path / "killed").rglob("*.h5")))
+        while len(list((tmp_path / "killed").rglob("*.h5"))) <= n_shards and job.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
         os.kill(job.pid, signal.SIGKILL)
         job.wait()
         job.stdout.close()
@@ -120,3 +123,35 @@ def test_killed_job_goes_on_after_its_last_finished_shard(tmp_path):
     assert report.rows_cached == on_disk
     assert report.rows_extracted == 120 - on_disk
     assert np.array_equal(all_features(backbone, images, FeatureCache(tmp_path / "killed")), expected)
+
+
+SHARED_JOB = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from tests.conftest import coloured_images, make_tiny_backbone
+from bottleneck import cache_features
+from bottleneck.extraction import ExtractionSettings
+from bottleneck.features import chunks
+chunks.CHUNK_ROWS = 24
+settings = ExtractionSettings(device="cpu", precision="float32", workers=0, batch_size=4)
+report = cache_features(coloured_images(240)[0], make_tiny_backbone(), sys.argv[1], settings=settings)
+print(report.rows_extracted, report.rows_cached)
+"""
+
+
+def test_processes_with_the_same_images_share_the_work_and_store_every_row_once(tmp_path):
+    images, _ = coloured_images(240)
+    backbone = make_tiny_backbone()
+    cache_features(images, backbone, tmp_path / "alone", settings=CPU)
+    command = [sys.executable, "-c", SHARED_JOB, str(tmp_path / "shared"), str(Path(__file__).parents[2])]
+
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = np.array([job.communicate(timeout=300)[0].split() for job in jobs], int)
+
+    assert counts.sum(axis=1).tolist() == [240, 240]
+    assert counts[:, 0].sum() == 240
+    cache = FeatureCache(tmp_path / "shared")
+    assert [cache.space(space).n_rows for space in cache.spaces()] == [240]
+    assert list((tmp_path / "shared").rglob("*.keys")) == []
+    expected = all_features(backbone, images, FeatureCache(tmp_path / "alone"))
+    np.testing.assert_allclose(all_features(backbone, images, cache), expected, rtol=2e-3, atol=1e-4)

@@ -6,8 +6,9 @@ from torch import nn
 
 from bottleneck import Preprocess, load_backbone
 from bottleneck.cache import FeatureCache
-from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.extraction import CompileFacts, ExtractionSettings, Extractor
 from bottleneck.features import settle_precision
+from bottleneck.features.space import COMPILING, _hardware, feature_space, recall_compiling, remember_compiling
 from bottleneck.images import as_image_source
 from tests.conftest import coloured_images
 
@@ -89,3 +90,26 @@ def test_features_that_are_not_finite_are_not_faithful(tiny_backbone, source):
     extractor = Overflowing(tiny_backbone, ExtractionSettings(device="cpu", workers=0))
 
     assert settle_precision(extractor, None, source) == "float32"
+
+
+def test_what_compiling_took_is_known_to_the_next_run(tiny_backbone, source, tmp_path):
+    cache, facts = FeatureCache(tmp_path), CompileFacts(compile_seconds=12.5, gain=1.25)
+    first = extractor_of(tiny_backbone)
+    first.compile_facts, first.compiled_now = facts, True
+    remember_compiling(first, cache, "bfloat16")
+
+    second = extractor_of(tiny_backbone)
+    settle_precision(second, cache, source)
+
+    assert second.compile_facts == facts
+
+
+@pytest.mark.parametrize("note", [{}, {"hardware": "another"}, {"gain": 2.0}], ids=str)
+def test_note_about_compiling_that_does_not_apply_is_ignored(tiny_backbone, tmp_path, note):
+    cache, extractor = FeatureCache(tmp_path), extractor_of(tiny_backbone)
+    hardware = {} if note == {} else {"hardware": note.get("hardware", _hardware(extractor))}
+    cache.space(feature_space(tiny_backbone, "bfloat16")).write_note(COMPILING, {**note, **hardware})
+
+    recall_compiling(extractor, cache, "bfloat16")
+
+    assert extractor.compile_facts is None

@@ -1,0 +1,158 @@
+"""The commands about the feature cache: fill it, check and repair it, write it anew."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bottleneck.cli import options as opt
+from bottleneck.cli.output import emit
+from bottleneck.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from bottleneck import FeatureCache
+    from bottleneck.cache import FeatureSpace
+
+
+def cache(
+    data: opt.Images,
+    backbone: opt.BackboneName = "embedded",
+    weights: opt.Weights = "default",
+    cache_dir: opt.CacheDir = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    batch_size: opt.BatchSize = "auto",
+    n_jobs: Annotated[int, typer.Option("--n-jobs", help="Processes; each writes its own shards.")] = 1,
+    on_error: opt.OnError = "raise",
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Extract the features of every image into the cache. Stopped at any moment, it goes on where it was."""
+    from bottleneck import cache_features, load_backbone
+    from bottleneck.extraction import ExtractionSettings
+    from bottleneck.features import default_cache_dir
+    from bottleneck.progress import progress_bars
+
+    settings = ExtractionSettings(device=device, precision=precision, batch_size=opt.parse_batch_size(batch_size))
+    where = cache_dir or default_cache_dir()
+    with progress_bars(enabled=not quiet) as progress:
+        report = cache_features(
+            data,
+            load_backbone(backbone, opt.parse_weights(weights)),
+            where,
+            settings=settings,
+            on_error=on_error,
+            n_jobs=n_jobs,
+            progress=progress,
+        )
+    print(
+        f"{report.rows_extracted} images extracted, {report.rows_cached} found, {report.rows_skipped} skipped "
+        f"in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), in {where}"
+    )
+    emit(
+        json,
+        rows_extracted=report.rows_extracted,
+        rows_cached=report.rows_cached,
+        rows_skipped=report.rows_skipped,
+        images_per_second=report.images_per_second,
+        seconds=report.seconds,
+        space=report.space,
+    )
+
+
+def verify(
+    images: Annotated[
+        Path | None,
+        typer.Argument(
+            help="With --repair: folder of images, to extract what was dropped at once.", show_default=False
+        ),
+    ] = None,
+    cache_dir: opt.CacheDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop damaged shards, so that no other rows are lost.")
+    ] = False,
+    backbone: opt.BackboneName = "embedded",
+    weights: opt.Weights = "default",
+    device: opt.Device = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Check every shard of a feature cache against its checksum; list and repair what is damaged."""
+    opened = _open_cache(cache_dir)
+    report = opened.repair() if repair else opened.verify()
+    for bad in report.bad:
+        print(f"damaged: {bad.path}: {bad.reason} ({bad.n_rows} rows)")
+    for newer in report.newer:
+        print(f"newer: {newer}: only a newer version of bottleneck-features can read it")
+    dropped = " and dropped" if repair and report.bad else ""
+    print(f"{report.n_good} shards are good, {len(report.bad)} damaged{dropped} ({report.n_bad_rows} rows)")
+    extracted = 0
+    if repair and report.bad:
+        damaged = {bad.path.parents[1].name for bad in report.bad}
+        spaces = [space for space in opened.spaces() if space.digest in damaged]
+        if images is None:
+            for space in spaces:
+                print(f"To extract them again: {_command_for(opened, space)}")
+        else:
+            extracted = _extract_again(images, opened, spaces, backbone=backbone, weights=weights, device=device)
+    emit(json, good=report.n_good, damaged=len(report.bad), damaged_rows=report.n_bad_rows, rows_extracted=extracted)
+    if report.bad and not repair:
+        print("Repair with: bottleneck verify --repair")
+        raise typer.Exit(1)
+
+
+def compact(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
+    """Write the many small shards of a feature cache as few large ones. Stopped at any moment, nothing is lost."""
+    report = _open_cache(cache_dir).compact()
+    print(f"{report.shards_before} shards became {report.shards_after}, of {report.n_bytes / 2**20:.1f} MiB in all")
+    emit(json, shards_before=report.shards_before, shards_after=report.shards_after, bytes=report.n_bytes)
+
+
+def _open_cache(cache_dir: Path | None) -> "FeatureCache":
+    from bottleneck import FeatureCache
+    from bottleneck.features import default_cache_dir
+
+    where = cache_dir or default_cache_dir()
+    if not where.is_dir():
+        raise InvalidInputError(f"There is no cache folder {where}. Name one with --cache-dir.")
+    opened = FeatureCache(where)
+    if not opened.spaces():
+        raise InvalidInputError(f"The folder {where} holds no features. Name a cache folder with --cache-dir.")
+    return opened
+
+
+def _command_for(opened: "FeatureCache", space: "FeatureSpace") -> str:
+    """Return the command that extracts what a space lacks; what is not known stays in capitals."""
+    from shlex import quote
+
+    from bottleneck.features import MADE_BY
+
+    made_by = opened.space(space).read_note(MADE_BY) or {}
+    backbone, weights = (
+        quote(str(made_by[part])) if part in made_by else part.upper() for part in ("backbone", "weights")
+    )
+    return (
+        f"bottleneck cache IMAGES --backbone {backbone} --weights {weights} --precision {space.precision} "
+        f"--cache-dir {quote(str(opened.cache_dir))}"
+    )
+
+
+def _extract_again(
+    images: Path, opened: "FeatureCache", spaces: "list[FeatureSpace]", *, backbone: str, weights: str, device: str
+) -> int:
+    """Extract what the spaces lack of the images; return how many that were."""
+    from bottleneck import cache_features, load_backbone
+    from bottleneck.extraction import ExtractionSettings
+    from bottleneck.progress import progress_bars
+
+    network = load_backbone(backbone, opt.parse_weights(weights))
+    extracted = 0
+    for space in spaces:
+        if space.weights != network.weights_digest:
+            print(f"Not made by {network.name} with these weights. For those: {_command_for(opened, space)}")
+            continue
+        settings = ExtractionSettings(device=device, precision=space.precision)
+        with progress_bars() as progress:
+            report = cache_features(images, network, opened, settings=settings, on_error="skip", progress=progress)
+        print(f"{report.rows_extracted} images extracted again, {report.rows_cached} were there")
+        extracted += report.rows_extracted
+    return extracted

@@ -1,0 +1,188 @@
+"""Which shards are merged, and that merging them loses and moves nothing."""
+
+import pickle
+import random
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from bottleneck.cache import FeatureCache, as_stored
+from bottleneck.cache.compact import COMPACT_BYTES, FANOUT, MERGED_BYTES, SMALL_BYTES, piled_up, worth_merging
+from bottleneck.cache.manifest import ShardRecord
+
+from .rows import ROWS_PER_SHARD, SPACE, assert_holds, features_of, filled, random_keys, rows_of, shard_paths
+from .subprocesses import kill_after, start_python
+
+
+def records(*sizes):
+    """Return records of (rows, bytes)."""
+    return [
+        ShardRecord(file=str(i), sha256="", keys_sha256="", n_rows=rows, n_bytes=n_bytes)
+        for i, (rows, n_bytes) in enumerate(sizes)
+    ]
+
+
+def test_shards_of_one_size_are_merged_once_there_are_enough():
+    assert piled_up(records(*[(1, 100)] * (FANOUT - 1), (FANOUT, 100))) == []
+
+    few_and_one = records(*[(1, 100)] * (FANOUT - 1), (FANOUT, 100), (2, 100))
+    assert [record.file for record in piled_up(few_and_one)] == [*map(str, range(FANOUT - 1)), str(FANOUT)]
+
+
+def test_large_shards_are_left_alone_and_an_append_writes_little():
+    assert piled_up(records(*[(4096, 100)] * 20)) == []
+    assert piled_up(records(*[(1, SMALL_BYTES)] * 20)) == []
+    assert sum(record.n_bytes for record in piled_up(records(*[(9, SMALL_BYTES - 1)] * 50))) <= MERGED_BYTES
+
+
+def test_compaction_takes_neighbours_up_to_a_size_and_ends():
+    half = COMPACT_BYTES // 2
+    assert worth_merging(records((5, half), (5, half))) == []
+    assert worth_merging(records((5, 10))) == []
+    assert [record.file for record in worth_merging(records((5, half), (5, 10), (5, half - 1), (5, half)))] == [
+        "1",
+        "2",
+    ]
+
+
+def test_one_row_at_a_time_leaves_few_shards_and_all_rows(tmp_path):
+    keys = random_keys(100, 0)
+    store = FeatureCache(tmp_path).space(SPACE)
+    for key in keys:
+        store.append(rows_of(key[None]))
+
+    assert len(shard_paths(store)) < 3 * FANOUT
+    assert_holds(store, keys)
+    assert_holds(FeatureCache(tmp_path).space(SPACE), keys)
+    assert FeatureCache(tmp_path).verify().bad == ()
+
+
+def test_compact_writes_one_contiguous_shard_and_every_row_is_found(tmp_path):
+    store, keys = filled(tmp_path, n_shards=5)
+
+    report = FeatureCache(tmp_path).compact()
+
+    assert (report.shards_before, report.shards_after, len(shard_paths(store))) == (5, 1, 1)
+    assert report.n_bytes == shard_paths(store)[0].stat().st_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_holds(FeatureCache(tmp_path).space(SPACE), keys)
+    assert FeatureCache(tmp_path).verify().n_good == 1
+    assert FeatureCache(tmp_path).compact().shards_before == 1
+
+
+def test_positions_found_before_a_compaction_stay_valid_in_every_store(tmp_path):
+    store, keys = filled(tmp_path, n_shards=4)
+    other = FeatureCache(tmp_path).space(SPACE)
+    copy = pickle.loads(pickle.dumps(store))
+    order = np.random.default_rng(0).permutation(len(keys))
+    positions, theirs = store.find(keys), other.find(keys)
+    more = random_keys(ROWS_PER_SHARD, 7)
+    FeatureCache(tmp_path).space(SPACE).append(rows_of(more))
+
+    FeatureCache(tmp_path).compact()
+    third = FeatureCache(tmp_path).space(SPACE)
+    third.append(rows_of(random_keys(1, 8)))
+    third.compact()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for held, found in ((store, positions), (other, theirs), (copy, positions)):
+            got = held.read(found[order], "penultimate")
+            np.testing.assert_array_equal(got, as_stored(features_of(keys))[order])
+            assert_holds(held, np.concatenate([keys, more]))
+
+
+def test_damaged_shard_stays_for_repair_and_the_others_are_merged(tmp_path):
+    store, keys = filled(tmp_path, n_shards=4)
+    content = bytearray(shard_paths(store)[1].read_bytes())
+    content[-3] ^= 4
+    shard_paths(store)[1].write_bytes(content)
+
+    with pytest.warns(UserWarning, match="does not have the checksum"):
+        FeatureCache(tmp_path).compact()
+
+    assert [bad.n_rows for bad in FeatureCache(tmp_path).repair().bad] == [ROWS_PER_SHARD]
+    kept = np.delete(keys, range(ROWS_PER_SHARD, 2 * ROWS_PER_SHARD), axis=0)
+    assert_holds(FeatureCache(tmp_path).space(SPACE), kept)
+
+
+@pytest.mark.filterwarnings("ignore::bottleneck.errors.CacheWarning")
+def test_damage_to_what_the_manifest_says_of_moved_rows_never_gives_wrong_features(tmp_path):
+    store, keys = filled(tmp_path, n_shards=3)
+    positions = store.find(keys)
+    frozen = pickle.dumps(store)
+    names = [shard.name for shard in shard_paths(store)]
+    FeatureCache(tmp_path).compact()
+    path = store.folder / "manifest.jsonl"
+    text = path.read_text()
+    first, second = (f'"{name}", 8]' for name in names[:2])
+    exchanged = text.replace(first, "?").replace(second, first).replace("?", second)
+    for damaged in (exchanged, text.replace(first, first.replace(" 8]", " 9]")), text.replace(first, '"x", 8]')):
+        assert damaged != text
+        path.write_text(damaged)
+        copy = pickle.loads(frozen)
+
+        try:
+            got = copy.read(positions, "penultimate")
+        except OSError:
+            found = copy.find(keys)
+            assert (found >= 0).all()
+            got = copy.read(found, "penultimate")
+
+        np.testing.assert_array_equal(got, as_stored(features_of(keys)))
+
+
+COMPACTING = """
+import sys
+from bottleneck.cache import FeatureCache
+from rows import SPACE, random_keys, rows_of
+store = FeatureCache(sys.argv[1]).space(SPACE)
+for number in range(100_000):
+    store.append(rows_of(random_keys(3, int(sys.argv[2]) + number)))
+    if number % 3 == 0:
+        store.compact()
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_kill_at_any_moment_of_a_compaction_loses_nothing(tmp_path):
+    draw = random.Random(0)
+    expected = []
+    for round_ in range(8):
+        process = start_python("-c", COMPACTING, tmp_path, 100_000 * round_)
+        n_done = len(kill_after(process, draw.uniform(0, 0.15)))
+        expected += [random_keys(3, 100_000 * round_ + number) for number in range(n_done)]
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert_holds(FeatureCache(tmp_path).space(SPACE), np.concatenate(expected))
+
+    assert FeatureCache(tmp_path).verify().bad == ()
+    report = FeatureCache(tmp_path).compact()
+    assert report.shards_after == 1
+    assert len(list(tmp_path.rglob("*.h5"))) == 1  # what killed compactions had left is cleared away
+    n_rows = FeatureCache(tmp_path).space(SPACE).n_rows
+    assert len(np.concatenate(expected)) <= n_rows <= len(np.concatenate(expected)) + 3 * 8
+
+
+def test_manifest_does_not_grow_with_every_row_ever_appended(tmp_path, monkeypatch):
+    monkeypatch.setattr("bottleneck.cache.writing.OUTDATED_LINES", 20)
+    store = FeatureCache(tmp_path).space(SPACE)
+    watching = FeatureCache(tmp_path).space(SPACE)
+    keys = random_keys(120, 0)
+    for i, key in enumerate(keys):
+        store.append(rows_of(key[None]))
+        if i % 10 == 0:
+            watching.refresh()
+            assert_holds(watching, keys[: i + 1])
+
+    assert len((store.folder / "manifest.jsonl").read_text().splitlines()) < 20 + 4 * 3 * FANOUT
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for reader in (store, watching, FeatureCache(tmp_path).space(SPACE)):
+            reader.refresh()
+            assert_holds(reader, keys)

@@ -1,0 +1,46 @@
+"""Measured rates predict what a pass takes."""
+
+import time
+
+import numpy as np
+import pytest
+
+from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
+from bottleneck.images import as_image_source
+from bottleneck.profiling import measure_rates
+from tests.conftest import coloured_images
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    with using_threads(2):
+        yield
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_pass_takes_about_what_its_rates_say(tiny_backbone, workers):
+    class Slow(Extractor):
+        """A network that takes 4 ms an image."""
+
+        def _forward_once(self, pixels, precision):
+            time.sleep(0.004 * len(pixels))
+            return super()._forward_once(pixels, precision)
+
+    source = as_image_source(coloured_images(160)[0])
+    extractor = Slow(tiny_backbone, ExtractionSettings(device="cpu", workers=workers, batch_size=8))
+
+    rates = measure_rates(source, extractor, precision="float32")
+
+    began = time.perf_counter()
+    rows = np.concatenate([batch.rows for batch in extractor.extract(source, range(160), precision="float32")])
+    seconds = time.perf_counter() - began
+    predicted = len(rows) * (rates.decode_seconds_per_image + rates.forward_seconds_per_image)
+    assert seconds / 3 < predicted < seconds * 3
+    assert 0.001 < rates.forward_seconds_per_image < 0.02
+
+
+def test_images_that_cannot_be_read_still_give_rates(tiny_backbone):
+    source = as_image_source([b"no image"] * 5)
+    extractor = Extractor(tiny_backbone, ExtractionSettings(device="cpu"))
+
+    assert measure_rates(source, extractor, precision="float32").forward_seconds_per_image > 0
