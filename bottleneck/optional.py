@@ -20,6 +20,6 @@ def require(package: str, *, extra: str) -> ModuleType:
         if exc.name != package.partition(".")[0]:
             raise
         raise MissingDependencyError(
-            f"This needs the package {package!r}, which is not installed. "
+            f"This needs the package {exc.name!r}, which is not installed. "
             f"Install it with: pip install 'bottleneck-features[{extra}]'"
         ) from exc

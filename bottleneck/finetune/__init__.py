@@ -1,10 +1,14 @@
 """Fine-tuning that starts as the linear probe and is kept only if it beats it."""
 
 from bottleneck.finetune.compare import AlphaScore, Comparison
+from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import GroupDescription, describe_groups
 from bottleneck.finetune.handoff import FineTuneResult, finetune
 from bottleneck.finetune.job import EpochRecord
+from bottleneck.finetune.lr_find import RateTest, lr_find, plot_rates
+from bottleneck.finetune.mirror import MirrorCheck
 from bottleneck.finetune.recipe import Recipe, plan_recipe
+from bottleneck.finetune.scratch import ScratchResult, train_from_scratch
 from bottleneck.finetune.settings import FineTuneSettings, check_settings
 
 __all__ = [
@@ -14,9 +18,16 @@ __all__ = [
     "FineTuneResult",
     "FineTuneSettings",
     "GroupDescription",
+    "MirrorCheck",
+    "RateTest",
     "Recipe",
+    "ScratchResult",
     "check_settings",
     "describe_groups",
     "finetune",
+    "fold_frozen",
+    "lr_find",
     "plan_recipe",
+    "plot_rates",
+    "train_from_scratch",
 ]

@@ -1,5 +1,6 @@
 """Layer groups with discriminative learning rates: what they are, and as the optimizer wants them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,17 @@ def describe_groups(
     return (*described, head)
 
 
-def recipe_for(backbone: Backbone, settings: FineTuneSettings, *, n_images: int) -> Recipe:
-    """Return the numbers for fine-tuning this backbone, after checking the settings."""
+def recipe_for(backbone: Backbone, settings: FineTuneSettings, *, n_images: int, from_scratch: bool = False) -> Recipe:
+    """Return the numbers for fine-tuning this backbone, or for training it anew, after checking the settings."""
     n_groups = len(backbone.layer_groups)
     check_settings(settings, n_groups=n_groups)
-    return plan_recipe(settings, n_images=n_images, n_groups=n_groups, has_layer_norm=has_layer_norm(backbone.network))
+    return plan_recipe(
+        settings,
+        n_images=n_images,
+        n_groups=n_groups,
+        has_layer_norm=has_layer_norm(backbone.network),
+        pretrained=backbone.pretrained and not from_scratch,
+    )
 
 
 def has_layer_norm(network: nn.Module) -> bool:
@@ -84,15 +91,13 @@ def has_layer_norm(network: nn.Module) -> bool:
 
 
 def build_optimizer(network: ProbeNetwork, *, backbone: Backbone, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimizer over the layer groups and the head; a group with rate 0 is frozen."""
-    members = [[network.network.get_parameter(name) for name in group.parameters] for group in backbone.layer_groups]
-    members.append(list(network.linear.parameters()))
-    groups = []
-    for parameters, rate in zip(members, recipe.learning_rates, strict=True):
-        for parameter in parameters:
-            parameter.requires_grad_(rate > 0)
+    """Return the optimizer over the layer groups and the head, without the groups whose rate is 0."""
+    groups: list[dict[str, Any]] = []
+    for members, rate in zip(members_of(network, backbone), recipe.learning_rates, strict=True):
         if rate > 0:
-            groups += parameter_groups(parameters, rate=rate, weight_decay=recipe.weight_decay)
+            layers = by_layer(members) if recipe.adaptive_rates else {"": list(members.values())}
+            for layer, parameters in layers.items():
+                groups += parameter_groups(parameters, rate=rate, weight_decay=recipe.weight_decay, layer=layer)
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
@@ -100,15 +105,40 @@ def build_optimizer(network: ProbeNetwork, *, backbone: Backbone, recipe: Recipe
             return torch.optim.AdamW(groups)
 
 
-def parameter_groups(parameters: list[nn.Parameter], *, rate: float, weight_decay: float) -> list[dict[str, Any]]:
+def let_learn(network: ProbeNetwork, *, backbone: Backbone, rates: Sequence[float]) -> None:
+    """Switch gradients on in the layer groups (and the head) with a learning rate, and off in the others."""
+    for members, rate in zip(members_of(network, backbone), rates, strict=True):
+        for parameter in members.values():
+            parameter.requires_grad_(rate > 0)
+
+
+def members_of(network: ProbeNetwork, backbone: Backbone) -> list[dict[str, nn.Parameter]]:
+    """Return the parameters of each layer group and of the head, by name."""
+    groups = [
+        {name: network.network.get_parameter(name) for name in group.parameters} for group in backbone.layer_groups
+    ]
+    return [*groups, {f"{HEAD}.{name}": parameter for name, parameter in network.linear.named_parameters()}]
+
+
+def by_layer(members: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
+    """Return the parameters of each module."""
+    layers: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in members.items():
+        layers.setdefault(name.rpartition(".")[0], []).append(parameter)
+    return layers
+
+
+def parameter_groups(
+    parameters: Sequence[nn.Parameter], *, rate: float, weight_decay: float, layer: str
+) -> list[dict[str, Any]]:
     """Split parameters into those whose weights decay and the rest: norms and biases, which are vectors.
 
-    ``base_lr`` is the highest rate of the schedule, which moves ``lr``.
+    ``base_lr`` is the highest rate of the schedule, which moves ``lr``; ``layer`` says whose gradients count together.
     """
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
     return [
-        {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
+        {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay, "layer": layer}
         for members, decay in ((matrices, weight_decay), (vectors, 0.0))
         if members
     ]

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
 from bottleneck.finetune.compare import Comparison, compare, weighted_mean
 from bottleneck.finetune.crossfit import Probe, codes_of, cross_fit
 from bottleneck.finetune.groups import recipe_for
-from bottleneck.finetune.job import EpochRecord, Job
+from bottleneck.finetune.job import EpochRecord, Job, open_job
+from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
 from bottleneck.finetune.path import fit_path, predict_proba, share_of_time
-from bottleneck.finetune.pixels import open_both
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
 from bottleneck.finetune.settings import FineTuneSettings
 from bottleneck.heads import LogisticHead
@@ -50,6 +50,8 @@ class FineTuneResult:
         With the probe, out of sample; None if fine-tuning was stopped.
     message : str
         What happened, with its numbers.
+    mirror : MirrorCheck or None
+        Why training images were mirrored or not; None where settings say it, or fine-tuning was stopped before.
     """
 
     accepted: bool
@@ -58,6 +60,7 @@ class FineTuneResult:
     history: tuple[EpochRecord, ...]
     comparison: Comparison | None
     message: str
+    mirror: MirrorCheck | None
 
 
 def finetune(
@@ -126,29 +129,37 @@ def finetune(
     recipe = recipe_for(backbone, settings, n_images=len(rows))
     probe = Probe(head=head, features=features[rows], labels=labels[rows], sample_weight=given[rows])
     history: list[EpochRecord] = []
+    mirror: MirrorCheck | None = None
     try:
-        roomy, exact = open_both(
-            subset(source, rows), backbone, workers=workers, memory_limit=memory_limit, progress=progress
-        )
-        job = Job(
+        job = open_job(
+            subset(source, rows),
             backbone=backbone,
             recipe=recipe,
             weights=image_weights(probe),
-            roomy=roomy,
-            exact=exact,
             device=device,
             seed=seed,
+            workers=workers,
+            memory_limit=memory_limit,
             deadline=deadline,
             clock=clock,
             progress=progress,
             history=history,
         )
-        return compare_and_refit(job, probe)
+        if recipe.check_flip:
+            mirror = check_mirroring(job, probe)
+            job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
+        return compare_and_refit(job, probe, mirror)
     except STOPS as stop:
         message = f"Fine-tuning stopped: {reason_of(stop)}. The linear probe is kept."
     warnings.warn(message, FallbackWarning, stacklevel=2)
     return FineTuneResult(
-        accepted=False, backbone=backbone, head=head, history=tuple(history), comparison=None, message=message
+        accepted=False,
+        backbone=backbone,
+        head=head,
+        history=tuple(history),
+        comparison=None,
+        message=message,
+        mirror=mirror,
     )
 
 
@@ -172,7 +183,7 @@ def reason_of(stop: BaseException) -> str:
             return str(stop)
 
 
-def compare_and_refit(job: Job, probe: Probe) -> FineTuneResult:
+def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> FineTuneResult:
     """Fine-tune in folds; if that beats the probe, once more on all images."""
     cross_fitted = cross_fit(job, probe)
     comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, seed=job.seed)
@@ -183,7 +194,8 @@ def compare_and_refit(job: Job, probe: Probe) -> FineTuneResult:
             head=probe.head,
             history=tuple(job.history),
             comparison=comparison,
-            message=f"The linear probe is kept. {sentence(comparison)}",
+            message=f"The linear probe is kept. {sentence(comparison)}{about(mirror)}",
+            mirror=mirror,
         )
     network = refit(job, probe, comparison, steps=cross_fitted.steps)
     return FineTuneResult(
@@ -192,7 +204,9 @@ def compare_and_refit(job: Job, probe: Probe) -> FineTuneResult:
         head=as_head(network, probe.head),
         history=tuple(job.history),
         comparison=comparison,
-        message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. {sentence(comparison)}",
+        message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. "
+        f"{sentence(comparison)}{about(mirror)}",
+        mirror=mirror,
     )
 
 
@@ -232,4 +246,14 @@ def sentence(comparison: Comparison) -> str:
         f"{100 * comparison.gain:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
         f"with a standard error of {100 * comparison.standard_error:.1f}; "
         f"more than {comparison.z:g} standard errors were asked for."
+    )
+
+
+def about(mirror: MirrorCheck | None) -> str:
+    """Say why images were not mirrored, if that was found out."""
+    if mirror is None or mirror.allowed:
+        return ""
+    return (
+        f" Training images were not mirrored: a probe was right on {100 * mirror.accuracy:.1f} % of "
+        f"{mirror.n_images} unseen images, and on {100 * mirror.mirrored_accuracy:.1f} % of their mirror images."
     )

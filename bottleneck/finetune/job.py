@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bottleneck.backbones import Backbone
-from bottleneck.finetune.pixels import Pixels
+from bottleneck.finetune.memory import MicroBatch
+from bottleneck.finetune.pixels import Pixels, open_both
 from bottleneck.finetune.recipe import Recipe
+from bottleneck.images import ImageSource
 from bottleneck.progress import ProgressCallback
 
 
@@ -54,6 +56,8 @@ class Job:
         Value of ``clock`` at which all must be over.
     history : list of EpochRecord
         Grows with every epoch, so that it survives whatever stops a training.
+    micro_batch : MicroBatch
+        What one training learned about the memory, the next need not.
     """
 
     backbone: Backbone
@@ -67,8 +71,41 @@ class Job:
     clock: Callable[[], float]
     progress: ProgressCallback
     history: list[EpochRecord] = field(default_factory=list)
+    micro_batch: MicroBatch = field(default_factory=MicroBatch)
 
     def as_input(self, pixels: Tensor) -> Tensor:
         """Return uint8 pixels (n, 3, h, w) as the network takes them: normalised, float32, on the device."""
         images = self.backbone.preprocess.normalise(pixels.to(self.device))
         return images.contiguous(memory_format=torch.channels_last)
+
+
+def open_job(
+    source: ImageSource,
+    *,
+    backbone: Backbone,
+    recipe: Recipe,
+    weights: NDArray[np.float32],
+    device: torch.device,
+    seed: int,
+    workers: int,
+    memory_limit: int | None,
+    deadline: float | None,
+    clock: Callable[[], float],
+    progress: ProgressCallback,
+    history: list[EpochRecord],
+) -> Job:
+    """Return the job, its images decoded into memory where they fit."""
+    roomy, exact = open_both(source, backbone, workers=workers, memory_limit=memory_limit, progress=progress)
+    return Job(
+        backbone=backbone,
+        recipe=recipe,
+        weights=weights,
+        roomy=roomy,
+        exact=exact,
+        device=device,
+        seed=seed,
+        deadline=deadline,
+        clock=clock,
+        progress=progress,
+        history=history,
+    )

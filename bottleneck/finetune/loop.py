@@ -1,56 +1,66 @@
 """The training loop: a ladder of fit_loop, run_epoch and train_step."""
 
 import itertools
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
+from bottleneck.extraction import Precision
+from bottleneck.finetune.average import WeightAverage, Weights, weights_of
+from bottleneck.finetune.batches import LabelledRows, shuffled_batches
+from bottleneck.finetune.groups import build_optimizer, let_learn
 from bottleneck.finetune.job import EpochRecord, Job
+from bottleneck.finetune.precision import choose_precision
 from bottleneck.finetune.probe_network import ProbeNetwork
-from bottleneck.finetune.schedules import Pace, rate_factor
-from bottleneck.images import augment
+from bottleneck.finetune.schedules import Pace, n_open_groups, rate_factor
+from bottleneck.finetune.step import Training, train_step
 from bottleneck.progress import Progress
 
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Training:
-    """One training: ``network`` learns the class ``codes`` of ``rows``, with ``weights`` whose mean is 1."""
-
-    job: Job
-    stage: str
-    network: ProbeNetwork
-    optimizer: torch.optim.Optimizer
-    pace: Pace
-    rows: NDArray[np.int64]
-    codes: NDArray[np.int64]
-    weights: NDArray[np.float32]
+CHECKED_IMAGES = 16
+"""Images whose logits must be the same in the faster arithmetic."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """Images (n, 3, h, w) in uint8 with their rows, class codes and weights (n,)."""
+def start_training(job: Job, network: ProbeNetwork, learned: LabelledRows, *, stage: str, pace: Pace) -> Training:
+    """Return a training that has done no step yet."""
+    return Training(
+        job=job,
+        stage=stage,
+        network=network,
+        optimizer=build_optimizer(network, backbone=job.backbone, recipe=job.recipe),
+        average=WeightAverage(network, decay=job.recipe.ema) if job.recipe.ema else None,
+        precision=precision_of(job, network, learned),
+        pace=pace,
+        learned=learned,
+    )
 
-    images: Tensor
-    rows: NDArray[np.int64]
-    codes: Tensor
-    weights: Tensor
+
+def precision_of(job: Job, network: ProbeNetwork, learned: LabelledRows) -> Precision:
+    """Return the arithmetic asked for, else the fastest that keeps what the network says of a few images."""
+    if job.recipe.precision != "auto":
+        return job.recipe.precision
+    few = next(job.exact.batches(learned.rows[:CHECKED_IMAGES], batch_size=CHECKED_IMAGES))
+    return choose_precision(network, job.as_input(few))
 
 
-def fit_loop(training: Training) -> None:
-    """Run epochs until the schedule is over.
+def run_training(training: Training) -> Weights:
+    """Train to the end of the schedule and return the weights: averaged, or the last ones.
 
     Raises
     ------
     FloatingPointError
         The loss is no longer a number.
     """
-    training.network.train()
+    job = training.job
+    # Dropout and stochastic depth draw from the global generators, which are the caller's.
+    with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
+        torch.manual_seed(job.seed)
+        fit_loop(training)
+    return weights_of(training.network) if training.average is None else training.average.weights
+
+
+def fit_loop(training: Training) -> None:
+    """Run epochs until the schedule is over."""
     positions = training.pace.positions()
     for epoch in itertools.count(1):
         record = run_epoch(training, positions, epoch=epoch)
@@ -61,9 +71,11 @@ def fit_loop(training: Training) -> None:
 
 def run_epoch(training: Training, positions: Iterator[float], *, epoch: int) -> EpochRecord | None:
     """Take one step a batch; None if the schedule was already over."""
-    losses, n_correct, n_seen, factor = [], 0, 0, 0.0
-    for batch, position in zip(shuffled_batches(training, epoch=epoch), positions, strict=False):
-        factor = rate_factor(position, warmup_fraction=training.job.recipe.warmup_fraction)
+    job, losses, n_correct, n_seen, factor = training.job, [], 0, 0, 0.0
+    rates = open_groups(training, epoch=epoch)
+    batches = shuffled_batches(job, training.learned, epoch=epoch)
+    for batch, position in zip(batches, positions, strict=False):
+        factor = rate_factor(position, warmup_fraction=job.recipe.warmup_fraction)
         loss, correct = train_step(training, batch, epoch=epoch, factor=factor)
         losses.append(loss)
         n_correct += correct
@@ -77,59 +89,27 @@ def run_epoch(training: Training, positions: Iterator[float], *, epoch: int) -> 
         step=training.pace.step,
         loss=float(np.mean(losses)),
         accuracy=n_correct / n_seen,
-        learning_rates=tuple(rate * factor for rate in training.job.recipe.learning_rates),
+        learning_rates=tuple(rate * factor for rate in rates),
     )
 
 
-def train_step(training: Training, batch: Batch, *, epoch: int, factor: float) -> tuple[float, int]:
-    """Move every learning parameter once; return the loss and how many images were classified correctly."""
-    network, optimizer, recipe = training.network, training.optimizer, training.job.recipe
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
-    images, codes = augmented(training.job, batch, epoch=epoch), batch.codes.to(training.job.device)
-    optimizer.zero_grad()
-    logits = network(images)
-    losses = functional.cross_entropy(logits, codes, reduction="none", label_smoothing=recipe.label_smoothing)
-    loss = (losses * batch.weights.to(losses.device)).mean()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
-    nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-    optimizer.step()
-    value, n_correct = torch.stack([loss.detach(), (logits.argmax(dim=1) == codes).sum()]).tolist()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"the loss became {value} at step {training.pace.step}")
-    return value, round(n_correct)
+def open_groups(training: Training, *, epoch: int) -> tuple[float, ...]:
+    """Let the layer groups learn whose time has come; return the highest rate of each group and the head."""
+    recipe = training.job.recipe
+    n_groups = len(recipe.learning_rates) - 1
 
-
-def shuffled_batches(training: Training, *, epoch: int) -> Iterator[Batch]:
-    """Yield one epoch of full batches, or a single smaller one when there is no full one."""
-    job, n_rows, size = training.job, len(training.rows), training.job.recipe.batch_size
-    used = n_rows // size * size or n_rows
-    order = np.random.default_rng((job.seed, epoch)).permutation(n_rows)[:used]
-    loaded = job.roomy.batches(training.rows[order], batch_size=size)
-    for start, images in zip(range(0, used, size), loaded, strict=True):
-        picked = order[start : start + size]
-        yield Batch(
-            images=images,
-            rows=training.rows[picked],
-            codes=torch.from_numpy(training.codes[picked]),
-            weights=torch.from_numpy(training.weights[picked]),
+    def n_open_in(epoch: int) -> int:
+        return n_open_groups(
+            epoch, n_groups=n_groups, freeze_epochs=recipe.freeze_epochs, unfreeze_every=recipe.unfreeze_every
         )
 
-
-def augmented(job: Job, batch: Batch, *, epoch: int) -> Tensor:
-    """Return the batch cropped, mirrored and normalised, float32 (n, 3, h, w) on the device."""
-    size = job.backbone.preprocess.crop
-    images = augment(
-        batch.images.to(job.device),
-        batch.rows,
-        size=max(size),
-        seed=job.seed,
-        epoch=epoch,
-        min_area=job.recipe.min_crop_scale,
-        flip=job.recipe.flip,
-    )
-    inputs = job.as_input(images)
-    return inputs if inputs.shape[2:] == size else functional.interpolate(inputs, size, mode="bilinear", antialias=True)
+    n_closed = n_groups - n_open_in(epoch)
+    rates = tuple(0.0 if group < n_closed else rate for group, rate in enumerate(recipe.learning_rates))
+    if epoch == 1 or n_open_in(epoch) > n_open_in(epoch - 1):
+        let_learn(training.network, backbone=training.job.backbone, rates=rates)
+        training.network.train()
+        training.pace.forget()
+    return rates
 
 
 def report_progress(training: Training, loss: float) -> None:

@@ -4,26 +4,23 @@ Wortsman et al. (2022), Robust fine-tuning of zero-shot models: averaging the we
 often beats both ends. Here the start of the path *is* the linear probe.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from bottleneck.errors import BudgetError
-from bottleneck.finetune.groups import build_optimizer
+from bottleneck.finetune.average import Weights, weights_of
+from bottleneck.finetune.batches import LabelledRows
 from bottleneck.finetune.job import Job
-from bottleneck.finetune.loop import Training, fit_loop
+from bottleneck.finetune.loop import run_training, start_training
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
 from bottleneck.finetune.schedules import Pace
 from bottleneck.heads import LogisticHead
 
 FORWARD_SHARE = 1 / 3
 """Cost of predicting an image in units of learning from it: a backward pass costs about two forward passes."""
-
-Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,38 +47,27 @@ def fit_path(
     job: Job, head: LogisticHead, rows: NDArray[np.int64], *, codes: NDArray[np.int64], stage: str, pace: Pace
 ) -> Path:
     """Fine-tune from ``head`` on ``rows``, which have the class ``codes``."""
-    network = build_network(job.backbone, head, freeze_batch_norm=job.recipe.freeze_batch_norm, device=job.device)
-    training = Training(
-        job=job,
-        stage=stage,
-        network=network,
-        optimizer=build_optimizer(network, backbone=job.backbone, recipe=job.recipe),
-        pace=pace,
-        rows=rows,
-        codes=codes,
-        weights=job.weights[rows] / job.weights[rows].mean(),
-    )
+    network = build_network(job.backbone, head, recipe=job.recipe, device=job.device)
+    weights = job.weights[rows] / job.weights[rows].mean()
+    learned = LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=len(head.classes_))
+    training = start_training(job, network, learned, stage=stage, pace=pace)
     start = weights_of(network)
-    # Dropout and stochastic depth draw from the global generators, which are the caller's.
-    with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
-        torch.manual_seed(job.seed)
-        fit_loop(training)
-    return Path(network=network, start=start, end=weights_of(network), steps=pace.step)
+    return Path(network=network, start=start, end=run_training(training), steps=pace.step)
 
 
 @torch.inference_mode()
-def predict_proba(job: Job, network: ProbeNetwork, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return class probabilities (n, n_classes) of ``rows``, from pixels as features are extracted from."""
+def predict_proba(
+    job: Job, network: ProbeNetwork, rows: NDArray[np.int64], *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    """Return class probabilities (n, n_classes) of ``rows``, from pixels as features are extracted from.
+
+    ``mirrored``: of their mirror images.
+    """
     proba = [
-        network(job.as_input(pixels)).double().softmax(dim=1).cpu()
+        network(job.as_input(pixels.flip(-1) if mirrored else pixels)).double().softmax(dim=1).cpu()
         for pixels in job.exact.batches(rows, batch_size=job.recipe.batch_size)
     ]
     return torch.cat(proba).numpy()
-
-
-def weights_of(network: nn.Module) -> Weights:
-    """Return a copy of all parameters and buffers."""
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def share_of_time(job: Job, steps: int, *, n_trainings_left: int, n_predicted: int) -> Pace:

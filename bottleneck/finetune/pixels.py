@@ -32,14 +32,14 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DecodedPixels:
-    """Images in memory: uint8 (n, 3, h, w), one a row of the source."""
+    """Images in memory: uint8 (n, h, w, 3), one a row of the source."""
 
     images: NDArray[np.uint8]
 
     def batches(self, rows: NDArray[np.int64], *, batch_size: int) -> Iterator[Tensor]:
-        """Yield slices."""
+        """Yield slices, in the memory order channels_last."""
         for start in range(0, len(rows), batch_size):
-            yield torch.from_numpy(self.images[rows[start : start + batch_size]])
+            yield torch.from_numpy(self.images[rows[start : start + batch_size]]).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -105,10 +105,10 @@ def in_memory(streamed: StreamedPixels, limit: int, *, stage: str, progress: Pro
     if n_bytes(streamed) > limit:
         return streamed
     n_images = len(streamed.source)
-    images = np.empty((n_images, 3, *streamed.preprocess.crop), dtype=np.uint8)
+    images = np.empty((n_images, *streamed.preprocess.crop, 3), dtype=np.uint8)
     done = 0
     for batch in streamed.batches(np.arange(n_images), batch_size=DECODE_BATCH):
-        images[done : done + len(batch)] = batch
+        images[done : done + len(batch)] = batch.permute(0, 2, 3, 1)
         done += len(batch)
         progress(Progress(stage=stage, done=done, total=n_images))
     return DecodedPixels(images=images)

@@ -8,6 +8,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bottleneck.backbones import Backbone
+from bottleneck.finetune.folding import fold_frozen
+from bottleneck.finetune.recipe import Recipe
 from bottleneck.heads import LinearMap, LogisticHead
 
 
@@ -47,18 +49,34 @@ def learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def build_network(
-    backbone: Backbone, head: LogisticHead, *, freeze_batch_norm: bool, device: torch.device
-) -> ProbeNetwork:
-    """Return the network that computes the head's logits from normalised pixels, on its own copy of the backbone."""
+def build_network(backbone: Backbone, head: LogisticHead, *, recipe: Recipe, device: torch.device) -> ProbeNetwork:
+    """Return the network that computes the head's logits from normalised pixels, on its own copy of the backbone.
+
+    With a fresh head all logits are 0 instead.
+    """
     linear_map = head.linear_on_normalised()
     network = ProbeNetwork(
         copy.deepcopy(backbone.network),
         as_linear(linear_map),
         normalize_rows=linear_map.rows == "l2",
-        freeze_batch_norm=freeze_batch_norm,
+        freeze_batch_norm=recipe.freeze_batch_norm,
     )
-    return network.to(device)
+    if recipe.fresh_head:
+        for parameter in network.linear.parameters():
+            nn.init.zeros_(parameter)
+    if recipe.freeze_batch_norm:
+        fold_frozen(network.network)
+    else:
+        set_momentum(network, recipe.batch_norm_momentum)
+    # Only four-dimensional weights change; other layers do not notice.
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def set_momentum(network: nn.Module, momentum: float) -> None:
+    """Set the share that a new batch has in the running statistics of BatchNorm."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
 
 
 def as_linear(linear_map: LinearMap) -> nn.Linear:
@@ -71,8 +89,10 @@ def as_linear(linear_map: LinearMap) -> nn.Linear:
 
 
 def as_backbone(network: ProbeNetwork, backbone: Backbone) -> Backbone:
-    """Return the backbone with the tuned network."""
-    return backbone.with_network(network.network.cpu())
+    """Return the backbone with the tuned weights."""
+    tuned = copy.deepcopy(backbone.network)
+    tuned.load_state_dict(network.network.state_dict())
+    return backbone.with_network(tuned)
 
 
 def as_head(network: ProbeNetwork, head: LogisticHead) -> LogisticHead:

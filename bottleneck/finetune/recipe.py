@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from bottleneck.finetune.settings import FineTuneSettings
 
 Optimizer = Literal["sgd", "adamw"]
+AskedPrecision = Literal["auto", "float32", "bfloat16"]
+Number = TypeVar("Number", int, float, bool)
 
 REFERENCE_BATCH = 32
 """The batch size at which the automatic rates and numbers of steps are stated."""
@@ -15,6 +17,9 @@ HEAD_LR = {"sgd": 0.01, "adamw": 1e-3}
 HEAD_TO_LAST_GROUP = {"sgd": 2.6, "adamw": 10.0}
 GROUP_TO_GROUP = {"sgd": 2.6, "adamw": 1 / 0.75}
 """2.6 a group: Howard and Ruder (2018). 0.75 a transformer block: Clark et al. (2020), Bao et al. (2022)."""
+
+SCRATCH_LR = {"sgd": 0.1, "adamw": 1e-3}
+"""For all layers of a network with random weights: ten times what layers learn with when they are fine-tuned."""
 
 # SGD scales in proportion to the batch (Goyal et al. 2017), Adam with its square root (Malladi et al. 2022).
 BATCH_EXPONENT = {"sgd": 1.0, "adamw": 0.5}
@@ -28,11 +33,27 @@ ACCEPTANCE_Z = 0.5
 SMALL_DATA = 2000
 """Images below which weights do not decay and BatchNorm keeps its statistics."""
 WEIGHT_DECAY = 1e-4
+SCRATCH_WEIGHT_DECAY, SCRATCH_LABEL_SMOOTHING = 5e-4, 0.1
+"""Zagoruyko and Komodakis (2016), Wide Residual Networks; Szegedy et al. (2016), on the Inception architecture."""
 FREEZE_BELOW_BATCH, FREEZE_BELOW_STEPS = 64, 20
+SCRATCH_FREEZE_BELOW_BATCH = 8
+"""With random weights there are no statistics worth keeping; only of a handful of images they cannot be estimated."""
+
+MOST_MOMENTUM = 0.1
+STATISTICS_IMAGES = 2000
+"""Running statistics are to average over about as many images ..."""
+REMEMBERED = 0.01
+"""... and of those the network came with, at most this share is to be left at the end."""
 
 FEW_IMAGES = 200
 """Images below which random crops are milder (how mild is a choice, not a measurement)."""
 CROP_SCALE, MILD_CROP_SCALE = 0.5, 0.75
+TRIVIAL_FROM = 1000
+MIXUP, CUTMIX = 0.1, 1.0
+"""From ``SMALL_DATA`` images on: Kolesnikov et al. (2020), Big Transfer; with random weights also Yun et al. (2019)."""
+
+EMA_DECAY, EMA_FROM = 0.99, 300
+"""Average over about the last 100 steps, where there are some more than that."""
 
 ALL_FOLDS_BELOW, ONE_HOLD_OUT_FROM = 1000, 3000
 
@@ -47,7 +68,11 @@ class CrossFit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """The numbers of one fine-tuning. ``learning_rates``: one a layer group from the input, then the head's."""
+    """The numbers of one fine-tuning.
+
+    ``learning_rates``: one a layer group from the input, then the head's; 0 is frozen. ``check_flip``: images are
+    mirrored only if their labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is off.
+    """
 
     optimizer: Optimizer
     learning_rates: tuple[float, ...]
@@ -56,32 +81,61 @@ class Recipe:
     warmup_fraction: float
     clip_norm: float
     weight_decay: float
+    fresh_head: bool
+    freeze_epochs: int
+    unfreeze_every: int
+    adaptive_rates: bool
     min_crop_scale: float
     flip: bool
+    check_flip: bool
+    trivial_augment: bool
+    mixup: float
+    cutmix: float
     freeze_batch_norm: bool
+    batch_norm_momentum: float
     label_smoothing: float
+    ema: float
+    precision: AskedPrecision
     acceptance_z: float
     cross_fit: CrossFit
 
 
-def plan_recipe(settings: FineTuneSettings, *, n_images: int, n_groups: int, has_layer_norm: bool) -> Recipe:
+def plan_recipe(
+    settings: FineTuneSettings, *, n_images: int, n_groups: int, has_layer_norm: bool, pretrained: bool
+) -> Recipe:
     """Return the recipe for ``n_images`` and a network with ``n_groups`` layer groups, with or without LayerNorm."""
-    steps, decay, scale = settings.steps, settings.weight_decay, settings.min_crop_scale
+    steps = _or(settings.steps, auto_steps(n_images, settings.batch_size, pretrained=pretrained))
+    is_small, fresh = n_images < SMALL_DATA, settings.head == "fresh"
     return Recipe(
         optimizer=choose_optimizer(settings, has_layer_norm=has_layer_norm),
-        learning_rates=group_rates(settings, n_groups=n_groups, has_layer_norm=has_layer_norm),
+        learning_rates=group_rates(settings, n_groups=n_groups, has_layer_norm=has_layer_norm, pretrained=pretrained),
         batch_size=settings.batch_size,
-        steps=auto_steps(n_images, settings.batch_size) if steps == "auto" else steps,
+        steps=steps,
         warmup_fraction=settings.warmup_fraction,
         clip_norm=settings.clip_norm,
-        weight_decay=(WEIGHT_DECAY if n_images >= SMALL_DATA else 0.0) if decay == "auto" else decay,
-        min_crop_scale=(CROP_SCALE if n_images >= FEW_IMAGES else MILD_CROP_SCALE) if scale == "auto" else scale,
-        flip=settings.flip,
-        freeze_batch_norm=freezes_batch_norm(settings, n_images=n_images),
-        label_smoothing=settings.label_smoothing,
-        acceptance_z=ACCEPTANCE_Z if settings.acceptance_z == "auto" else settings.acceptance_z,
+        weight_decay=_or(settings.weight_decay, auto_weight_decay(n_images, pretrained=pretrained)),
+        fresh_head=fresh,
+        freeze_epochs=_or(settings.freeze_epochs, 1 if fresh and pretrained else 0),
+        unfreeze_every=settings.unfreeze_every,
+        adaptive_rates=settings.adaptive_rates,
+        min_crop_scale=_or(settings.min_crop_scale, CROP_SCALE if n_images >= FEW_IMAGES else MILD_CROP_SCALE),
+        flip=_or(settings.flip, True),
+        check_flip=settings.flip == "auto",
+        trivial_augment=n_images >= TRIVIAL_FROM if settings.augment == "auto" else settings.augment == "trivial",
+        mixup=_or(settings.mixup, 0.0 if is_small else MIXUP),
+        cutmix=_or(settings.cutmix, 0.0 if is_small or pretrained else CUTMIX),
+        freeze_batch_norm=freezes_batch_norm(settings, n_images=n_images, pretrained=pretrained),
+        batch_norm_momentum=batch_norm_momentum(settings.batch_size, steps=steps),
+        label_smoothing=_or(settings.label_smoothing, 0.0 if pretrained else SCRATCH_LABEL_SMOOTHING),
+        ema=_or(settings.ema, EMA_DECAY if steps >= EMA_FROM else 0.0),
+        precision=settings.precision,
+        acceptance_z=_or(settings.acceptance_z, ACCEPTANCE_Z),
         cross_fit=plan_cross_fit(settings, n_images=n_images),
     )
+
+
+def _or(setting: Number | Literal["auto"], automatic: Number) -> Number:
+    return automatic if setting == "auto" else setting
 
 
 def choose_optimizer(settings: FineTuneSettings, *, has_layer_norm: bool) -> Optimizer:
@@ -91,13 +145,15 @@ def choose_optimizer(settings: FineTuneSettings, *, has_layer_norm: bool) -> Opt
     return settings.optimizer
 
 
-def group_rates(settings: FineTuneSettings, *, n_groups: int, has_layer_norm: bool) -> tuple[float, ...]:
+def group_rates(
+    settings: FineTuneSettings, *, n_groups: int, has_layer_norm: bool, pretrained: bool
+) -> tuple[float, ...]:
     """Return the learning rate of each layer group from the input, then the head's; 0 is frozen."""
     kind = choose_optimizer(settings, has_layer_norm=has_layer_norm)
     batch_factor = (settings.batch_size / REFERENCE_BATCH) ** BATCH_EXPONENT[kind]
-    head = HEAD_LR[kind] * batch_factor if settings.lr == "auto" else settings.lr
-    decay = settings.lr_decay
-    first, further = (HEAD_TO_LAST_GROUP[kind], GROUP_TO_GROUP[kind]) if decay == "auto" else (decay, decay)
+    head = _or(settings.lr, (HEAD_LR if pretrained else SCRATCH_LR)[kind] * batch_factor)
+    automatic = (HEAD_TO_LAST_GROUP[kind], GROUP_TO_GROUP[kind]) if pretrained else (1.0, 1.0)
+    first, further = automatic if settings.lr_decay == "auto" else (settings.lr_decay, settings.lr_decay)
     multipliers = settings.group_multipliers or (1.0,) * n_groups
     slowdown = [first * further ** (n_groups - 1 - group) for group in range(n_groups)]
     rates = [head * multiplier / times for multiplier, times in zip(multipliers, slowdown, strict=True)]
@@ -105,20 +161,45 @@ def group_rates(settings: FineTuneSettings, *, n_groups: int, has_layer_norm: bo
     return (*[0.0] * frozen, *rates[frozen:], head)
 
 
-def auto_steps(n_images: int, batch_size: int) -> int:
-    """Return 60 sqrt(n) within 300 and 5,000 at 32 images a batch, at most 60 epochs above 300 images."""
+def auto_steps(n_images: int, batch_size: int, *, pretrained: bool) -> int:
+    """Return 60 sqrt(n) within 300 and 5,000 at 32 images a batch, at most 60 epochs above 300 images.
+
+    From random weights it is at least 60 epochs.
+    """
     steps = min(max(STEPS_PER_ROOT * math.sqrt(n_images), MIN_STEPS), MAX_STEPS)
-    if n_images > MAX_EPOCHS_ABOVE:
-        steps = min(steps, MAX_EPOCHS * n_images / REFERENCE_BATCH)
+    epochs = MAX_EPOCHS * n_images / REFERENCE_BATCH
+    if not pretrained:
+        steps = max(steps, epochs)
+    elif n_images > MAX_EPOCHS_ABOVE:
+        steps = min(steps, epochs)
     return max(1, round(steps * REFERENCE_BATCH / batch_size))
 
 
-def freezes_batch_norm(settings: FineTuneSettings, *, n_images: int) -> bool:
+def auto_weight_decay(n_images: int, *, pretrained: bool) -> float:
+    """Return how much weights decay when nobody says."""
+    if not pretrained:
+        return SCRATCH_WEIGHT_DECAY
+    return WEIGHT_DECAY if n_images >= SMALL_DATA else 0.0
+
+
+def freezes_batch_norm(settings: FineTuneSettings, *, n_images: int, pretrained: bool) -> bool:
     """Say whether BatchNorm keeps its statistics: where batches or data are too few to estimate new ones."""
     if settings.batch_norm != "auto":
         return settings.batch_norm == "frozen"
-    few_steps = n_images / settings.batch_size < FREEZE_BELOW_STEPS
-    return settings.batch_size < FREEZE_BELOW_BATCH or n_images < SMALL_DATA or few_steps
+    batch_size = min(settings.batch_size, n_images)
+    if not pretrained:
+        return batch_size < SCRATCH_FREEZE_BELOW_BATCH
+    few_steps = n_images / batch_size < FREEZE_BELOW_STEPS
+    return batch_size < FREEZE_BELOW_BATCH or n_images < SMALL_DATA or few_steps
+
+
+def batch_norm_momentum(batch_size: int, *, steps: int) -> float:
+    """Return the share of a new batch in BatchNorm's running statistics.
+
+    The smaller the batch, the more of them are averaged; but short trainings must get away from the old statistics.
+    """
+    forgetting: float = 1 - REMEMBERED ** (1 / steps)
+    return min(MOST_MOMENTUM, max(batch_size / STATISTICS_IMAGES, forgetting))
 
 
 def plan_cross_fit(settings: FineTuneSettings, *, n_images: int) -> CrossFit:

@@ -18,6 +18,14 @@ def rate_factor(position: float, *, warmup_fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (position - warmup_fraction) / (1 - warmup_fraction)))
 
 
+def n_open_groups(epoch: int, *, n_groups: int, freeze_epochs: int, unfreeze_every: int) -> int:
+    """Return how many layer groups, from the head down, learn in an epoch (from 1) beside the head."""
+    since = epoch - freeze_epochs - 1
+    if since < 0:
+        return 0
+    return n_groups if unfreeze_every == 0 else min(n_groups, 1 + since // unfreeze_every)
+
+
 class Pace:
     """The positions of one schedule: ``steps`` of them, or as many as the deadline leaves time for.
 
@@ -54,6 +62,10 @@ class Pace:
             position += width
             left = 0 if left == 1 else min(self.steps - self.step, self._affordable_steps())
             self.expected_steps = self.step + max(left, 0)
+
+    def forget(self) -> None:
+        """Believe no longer how long a step took: from now on they are of another kind."""
+        self._step_ends.clear()
 
     def _affordable_steps(self) -> int:
         if self.deadline is None:

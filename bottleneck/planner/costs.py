@@ -30,8 +30,9 @@ SCREEN_SECONDS = 3 * 3.5e-10
 PATH_SECONDS = 2_000 * 2.5e-10
 """10 Cs x 6 fits x some 30 passes over the features; seconds / (n d k) of a pass seen on one core (float32 L-BFGS)."""
 FLOAT_BYTES = 4
-TRAINING_COPIES = 4
-"""Weights, their gradient, the optimizer's momentum, and the probe's weights, which the blend goes back to."""
+TRAINING_COPIES = 5
+"""Weights, their gradient, the optimizer's momentum, their moving average, and the probe's weights, which the blend
+goes back to."""
 CHECKPOINT_COPIES = 2
 """Weights and momentum."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bottleneck.backbones import Backbone
-from tests.finetune.tasks import Task, colour_blind_backbone, coloured_noise, make_task
+from tests.finetune.tasks import Task, colour_blind_backbone, coloured_noise, make_task, three_stage_backbone
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,12 @@ def backbone() -> Backbone:
 def colours(backbone: Backbone) -> Task:
     """Return a task that the frozen features cannot do and fine-tuning can."""
     return make_task(*coloured_noise(60, seed=0), backbone)
+
+
+@pytest.fixture(scope="session")
+def staged() -> Task:
+    """Return a task for a backbone with three layer groups."""
+    return make_task(*coloured_noise(60, seed=0), three_stage_backbone())
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A network that is blind to colour, and images of which only the colour says the class."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,15 @@ from torch import nn
 
 from bottleneck.backbones import Backbone, Preprocess, load_backbone
 from bottleneck.finetune import FineTuneSettings
+from bottleneck.finetune.batches import LabelledRows
 from bottleneck.finetune.crossfit import Probe
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.job import Job
+from bottleneck.finetune.loop import start_training
 from bottleneck.finetune.pixels import DecodedPixels
+from bottleneck.finetune.probe_network import build_network
+from bottleneck.finetune.schedules import Pace
+from bottleneck.finetune.step import Training
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.progress import silent
@@ -37,6 +42,25 @@ class ColourBlind(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.dropout(self.stage(self.stem(images)).mean(dim=(2, 3))))
+
+
+class ThreeStages(nn.Sequential):
+    """Three stages, each with half the side of the one before, hence three layer groups."""
+
+    def __init__(self) -> None:
+        stages = [
+            nn.Sequential(
+                nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU(), nn.Conv2d(n_out, n_out, 2, 2)
+            )
+            for n_in, n_out in ((3, 6), (6, 8), (8, 10))
+        ]
+        super().__init__(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 3))
+
+
+def three_stage_backbone() -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return load_backbone(ThreeStages(), preprocess=PREPROCESS)
 
 
 def colour_blind_backbone(**options: float) -> Backbone:
@@ -86,10 +110,12 @@ def make_task(pixels: NDArray[np.uint8], labels: NDArray[np.str_], backbone: Bac
 
 def make_job(task: Task, *, seed: int = 0, **options: object) -> Job:
     """Return a job on the images of a task; ``options`` are fields of Job or settings."""
-    pixels = DecodedPixels(images=task.pixels.transpose(0, 3, 1, 2).copy())
+    pixels = DecodedPixels(images=task.pixels)
     given = {"roomy": pixels, "exact": pixels, "deadline": None, "clock": time.monotonic, "progress": silent}
     given |= {name: options.pop(name) for name in list(options) if name in given}
-    settings = FineTuneSettings(**{"steps": 10, "batch_size": 16, "lr": 0.1, "lr_decay": 1.0, **options})
+    settings = FineTuneSettings(
+        **{"steps": 10, "batch_size": 16, "lr": 0.1, "lr_decay": 1.0, "precision": "float32", **options}
+    )
     return Job(
         backbone=task.backbone,
         recipe=recipe_for(task.backbone, settings, n_images=len(task.labels)),
@@ -98,6 +124,25 @@ def make_job(task: Task, *, seed: int = 0, **options: object) -> Job:
         seed=seed,
         **given,
     )
+
+
+def make_training(task: Task, *, weights=None, codes=None, **options: object) -> Training:
+    """Return a training from the task's probe; ``options`` are fields of Job or settings."""
+    job = make_job(task, **options)
+    learned = LabelledRows(
+        rows=np.arange(len(task.labels)),
+        codes=codes_in(task) if codes is None else codes,
+        weights=job.weights if weights is None else weights,
+        n_classes=len(task.head.classes_),
+    )
+    network = build_network(task.backbone, task.head, recipe=job.recipe, device=job.device)
+    pace = Pace(job.recipe.steps, deadline=None, reserve=0, clock=lambda: 0.0)
+    return start_training(job, network, learned, stage="test", pace=pace)
+
+
+def flat(weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return all weights one after the other."""
+    return torch.cat([tensor.detach().flatten().float() for tensor in weights.values()])
 
 
 def codes_in(task: Task) -> NDArray[np.int64]:
@@ -121,4 +166,4 @@ class WatchedPixels:
         if not self.asked or self.asked[-1][0] != self.purpose:
             self.asked.append((self.purpose, set()))
         self.asked[-1][1].update(rows.tolist())
-        return DecodedPixels(images=self.task.pixels.transpose(0, 3, 1, 2)).batches(rows, batch_size=batch_size)
+        return DecodedPixels(images=self.task.pixels).batches(rows, batch_size=batch_size)

@@ -4,7 +4,7 @@ from torch import nn
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.finetune import FineTuneSettings, describe_groups
-from bottleneck.finetune.groups import build_optimizer, has_layer_norm, recipe_for
+from bottleneck.finetune.groups import build_optimizer, has_layer_norm, let_learn, recipe_for
 from bottleneck.finetune.probe_network import build_network
 from tests.finetune.tasks import colour_blind_backbone
 
@@ -46,9 +46,10 @@ def test_layer_norm_is_what_tells_transformers_and_convnext_from_other_networks(
 def test_optimizer_gives_each_group_its_rate_and_spares_norms_and_biases_the_decay(kind, expected, colours):
     backbone = colour_blind_backbone()
     recipe = recipe_for(backbone, FineTuneSettings(optimizer=kind, weight_decay=0.1, freeze_groups=1), n_images=60)
-    network = build_network(backbone, colours.head, freeze_batch_norm=True, device=torch.device("cpu"))
+    network = build_network(backbone, colours.head, recipe=recipe, device=torch.device("cpu"))
 
     optimizer = build_optimizer(network, backbone=backbone, recipe=recipe)
+    let_learn(network, backbone=backbone, rates=recipe.learning_rates)
 
     assert isinstance(optimizer, expected)
     frozen, *trained = backbone.layer_groups
@@ -62,3 +63,14 @@ def test_optimizer_gives_each_group_its_rate_and_spares_norms_and_biases_the_dec
     for parameter in network.parameters():
         if parameter.requires_grad:
             assert decay_of[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0)
+
+
+def test_adaptive_rates_need_a_group_for_each_layer(colours):
+    settings = FineTuneSettings(adaptive_rates=True, weight_decay=0.1)
+    recipe = recipe_for(colours.backbone, settings, n_images=60)
+    network = build_network(colours.backbone, colours.head, recipe=recipe, device=torch.device("cpu"))
+
+    groups = build_optimizer(network, backbone=colours.backbone, recipe=recipe).param_groups
+
+    assert {group["layer"] for group in groups} == {"stem.0", "stem.1", "stage.0", "stage.1", "head"}
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))

@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.utils.class_weight import compute_sample_weight
+from torch import nn
 
+from bottleneck.backbones import load_backbone
 from bottleneck.errors import FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.compare import Comparison
@@ -16,7 +18,7 @@ from bottleneck.finetune.handoff import image_weights, refit
 from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source
 from bottleneck.progress import Progress
-from tests.finetune.tasks import Task, coloured_noise, features_of, make_job, probe_of
+from tests.finetune.tasks import PREPROCESS, Task, coloured_noise, features_of, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -207,3 +209,31 @@ def test_refit_stands_where_the_comparison_says(colours, alpha):
 def test_refit_that_does_worse_on_what_it_learnt_than_the_folds_on_what_they_did_not_has_collapsed(chance):
     with pytest.raises(FloatingPointError, match=r"collapsed, with an accuracy of 0\.\d+ .* and 1\.000"):
         refit(make_job(chance), probe_of(chance), compared(tuned_accuracy=1.0, alpha=1.0), steps=1)
+
+
+def test_flips_that_change_labels_are_left_out_and_the_message_says_so():
+    """A network that sees where brightness is, and images of which only this says the class."""
+    ramp = np.linspace(0, 200, 12)[None, :, None].repeat(12, 0).repeat(3, 2)
+    noise = np.random.default_rng(0).integers(0, 50, (60, 12, 12, 3))
+    sides = np.arange(60) % 2
+    pixels = (np.where(sides[:, None, None, None], ramp, ramp[:, ::-1]) + noise).astype(np.uint8)
+    torch.manual_seed(0)
+    halves = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    backbone = load_backbone(nn.Sequential(halves, nn.Linear(16, 2)), preprocess=PREPROCESS)
+    task = make_task(pixels, np.array(["left", "right"])[sides], backbone)
+
+    result, told = run(task), run(task, dataclasses.replace(HOT, flip=False))
+
+    assert result.mirror is not None
+    assert not result.mirror.allowed
+    assert "Training images were not mirrored: a probe was right on 100.0 % of 20 unseen images" in result.message
+    assert told.mirror is None
+    assert told.comparison == result.comparison
+
+
+def test_harmless_flips_stay(colours):
+    result = run(colours)
+
+    assert result.mirror is not None
+    assert result.mirror.allowed
+    assert "mirrored" not in result.message

@@ -3,10 +3,17 @@ import pytest
 import torch
 from torch import nn
 
+from bottleneck.finetune import FineTuneSettings
+from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head, build_network
 from tests.finetune.tasks import coloured_noise, make_task
 
 CPU = torch.device("cpu")
+
+
+def build(task, **settings: object) -> ProbeNetwork:
+    recipe = recipe_for(task.backbone, FineTuneSettings(**settings), n_images=len(task.labels))
+    return build_network(task.backbone, task.head, recipe=recipe, device=CPU)
 
 
 def normalised(task) -> torch.Tensor:
@@ -15,10 +22,11 @@ def normalised(task) -> torch.Tensor:
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("normalize", ["center", "l2", "standardize", "none"])
-def test_network_starts_as_the_probe(backbone, normalize, n_classes):
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_network_starts_as_the_probe(backbone, normalize, n_classes, batch_norm):
     task = make_task(*coloured_noise(45, seed=3, n_classes=n_classes), backbone, normalize=normalize)
 
-    network = build_network(backbone, task.head, freeze_batch_norm=True, device=CPU).eval()
+    network = build(task, batch_norm=batch_norm).eval()
 
     logits = network(normalised(task)).detach().numpy()
     decision = logits[:, 1] - logits[:, 0] if n_classes == 2 else logits
@@ -29,7 +37,7 @@ def test_network_starts_as_the_probe(backbone, normalize, n_classes):
 @pytest.mark.parametrize("normalize", ["l2", "standardize"])
 def test_tuned_backbone_and_head_predict_what_the_network_predicts(backbone, normalize, n_classes):
     task = make_task(*coloured_noise(45, seed=3, n_classes=n_classes), backbone, normalize=normalize)
-    network = build_network(backbone, task.head, freeze_batch_norm=True, device=CPU).eval()
+    network = build(task).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
@@ -48,7 +56,7 @@ def test_tuned_backbone_and_head_predict_what_the_network_predicts(backbone, nor
 def test_backbone_and_head_it_started_from_stay_as_they_were(colours):
     before = [parameter.clone() for parameter in colours.backbone.network.parameters()]
     coef = colours.head.coef_.copy()
-    network = build_network(colours.backbone, colours.head, freeze_batch_norm=True, device=CPU)
+    network = build(colours)
     for parameter in network.parameters():
         parameter.data.zero_()
 
@@ -62,7 +70,7 @@ def test_backbone_and_head_it_started_from_stay_as_they_were(colours):
 def test_building_leaves_the_random_state_of_the_caller_alone(colours):
     before = torch.get_rng_state()
 
-    build_network(colours.backbone, colours.head, freeze_batch_norm=True, device=CPU)
+    build(colours)
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -103,3 +111,23 @@ def test_batch_norm_of_a_frozen_group_keeps_its_statistics_whatever_the_setting(
     network.train()(torch.full((2, 3, 4, 4), 7.0))
 
     assert torch.equal(network.network[0].running_mean, torch.zeros(3))
+
+
+def test_fresh_head_starts_with_equal_logits(colours):
+    network = build(colours, head="fresh").eval()
+
+    assert not network(normalised(colours)).any()
+
+
+def test_statistics_that_are_estimated_anew_follow_the_momentum_rule(colours):
+    network = build(colours, batch_norm="train", batch_size=32, steps=2000)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {32 / 2000}
+    assert {norm.momentum for norm in colours.backbone.network.modules() if isinstance(norm, nn.BatchNorm2d)} == {0.1}
+
+
+def test_convolutions_are_in_the_memory_order_that_is_fastest(colours):
+    network = build(colours)
+
+    assert network.network.stem[0].weight.is_contiguous(memory_format=torch.channels_last)

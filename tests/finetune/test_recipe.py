@@ -2,12 +2,18 @@ import math
 
 import pytest
 
-from bottleneck.finetune.recipe import CrossFit, auto_steps, group_rates, plan_recipe
+from bottleneck.finetune.recipe import CrossFit, auto_steps, batch_norm_momentum, group_rates, plan_recipe
 from bottleneck.finetune.settings import FineTuneSettings
 
 
-def plan(n_images: int = 500, *, has_layer_norm: bool = False, **settings: object):
-    return plan_recipe(FineTuneSettings(**settings), n_images=n_images, n_groups=4, has_layer_norm=has_layer_norm)
+def plan(n_images: int = 500, *, has_layer_norm: bool = False, pretrained: bool = True, **settings: object):
+    return plan_recipe(
+        FineTuneSettings(**settings),
+        n_images=n_images,
+        n_groups=4,
+        has_layer_norm=has_layer_norm,
+        pretrained=pretrained,
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,11 +29,11 @@ def plan(n_images: int = 500, *, has_layer_norm: bool = False, **settings: objec
     ],
 )
 def test_steps_follow_the_root_of_the_number_of_images_within_limits(n_images: int, steps: int):
-    assert auto_steps(n_images, 32) == steps
+    assert auto_steps(n_images, 32, pretrained=True) == steps
 
 
 def test_as_many_images_are_seen_whatever_the_batch():
-    assert auto_steps(4000, 64) == pytest.approx(auto_steps(4000, 32) / 2, abs=1)
+    assert auto_steps(4000, 64, pretrained=True) == pytest.approx(auto_steps(4000, 32, pretrained=True) / 2, abs=1)
 
 
 def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_01():
@@ -52,6 +58,7 @@ def test_frozen_groups_and_multipliers_count_from_the_input():
         FineTuneSettings(lr=1.0, lr_decay=1.0, freeze_groups=1, group_multipliers=(9.0, 1.0, 2.0, 0.0)),
         n_groups=4,
         has_layer_norm=False,
+        pretrained=True,
     )
 
     assert rates == (0.0, 1.0, 2.0, 0.0, 1.0)
@@ -95,3 +102,44 @@ def test_more_images_need_fewer_folds(n_images: int, folds: object, expected: tu
     n_folds, n_used = expected
 
     assert plan(n_images, folds=folds).cross_fit == CrossFit(n_folds=n_folds, n_used=n_used)
+
+
+def test_training_from_random_weights_is_ten_times_hotter_uniform_and_longer():
+    recipe, adamw = plan(20_000, pretrained=False), plan(20_000, pretrained=False, has_layer_norm=True)
+
+    assert recipe.learning_rates == (0.1,) * 5
+    assert adamw.learning_rates == (0.001,) * 5
+    assert recipe.steps == 60 * 20_000 // 32
+    assert (recipe.weight_decay, recipe.label_smoothing, recipe.freeze_batch_norm) == (5e-4, 0.1, False)
+    assert plan(500, pretrained=False, batch_size=4).freeze_batch_norm is True
+
+
+def test_only_a_fresh_head_on_pretrained_layers_learns_alone_at_first():
+    assert (plan().freeze_epochs, plan(head="fresh").freeze_epochs) == (0, 1)
+    assert plan(head="fresh", pretrained=False).freeze_epochs == 0
+    assert plan(freeze_epochs=3).freeze_epochs == 3
+
+
+def test_augmentation_grows_with_the_number_of_images():
+    few, some, many = plan(999), plan(1000), plan(2000)
+
+    assert (few.trivial_augment, some.trivial_augment, many.trivial_augment) == (False, True, True)
+    assert (few.mixup, some.mixup, many.mixup) == (0, 0, 0.1)
+    assert (many.cutmix, plan(2000, pretrained=False).cutmix) == (0, 1)
+    assert plan(10, augment="trivial", mixup=0.4, cutmix=0.5).trivial_augment is True
+    assert (plan(10, mixup=0.4).mixup, plan(10, cutmix=0.5).cutmix, plan(9999, mixup=0).mixup) == (0.4, 0.5, 0)
+
+
+def test_weights_are_averaged_from_300_steps_on():
+    assert (plan(steps=299).ema, plan(steps=300).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
+
+
+@pytest.mark.parametrize("flip, expected", [("auto", (True, True)), (True, (True, False)), (False, (False, False))])
+def test_only_automatic_flips_are_checked(flip: object, expected: tuple[bool, bool]):
+    assert (plan(flip=flip).flip, plan(flip=flip).check_flip) == expected
+
+
+def test_batch_norm_averages_over_2000_images_and_forgets_what_it_came_with():
+    assert batch_norm_momentum(64, steps=5000) == pytest.approx(64 / 2000)
+    assert batch_norm_momentum(512, steps=5000) == 0.1
+    assert (1 - batch_norm_momentum(32, steps=200)) ** 200 == pytest.approx(0.01)

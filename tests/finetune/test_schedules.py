@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bottleneck.finetune.schedules import MEASURED_STEPS, Pace, rate_factor
+from bottleneck.finetune.schedules import MEASURED_STEPS, Pace, n_open_groups, rate_factor
 
 
 class SteppedClock:
@@ -102,3 +102,29 @@ def test_nothing_but_the_measured_steps_is_done_after_the_deadline():
     clock = SteppedClock()
 
     assert len(run(make_pace(100, clock, seconds=-1), clock, 1.0)) == MEASURED_STEPS
+
+
+def test_steps_of_another_kind_are_measured_anew():
+    """Where nothing is forgotten, 50 cheap steps would hide for a while how dear the new ones are."""
+    clock = SteppedClock()
+    pace = make_pace(200, clock, seconds=300)
+    deadline = pace.deadline
+    positions = []
+    for position in pace.positions():
+        positions.append(position)
+        if len(positions) == 50:
+            pace.forget()
+        clock.now += 1 if len(positions) < 50 else 10
+
+    assert clock.now <= deadline + 10
+    assert positions[-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "freeze_epochs, unfreeze_every, opened",
+    [(0, 0, [3, 3, 3, 3]), (2, 0, [0, 0, 3, 3]), (0, 1, [1, 2, 3, 3]), (1, 2, [0, 1, 1, 2])],
+)
+def test_groups_open_from_the_head_down(freeze_epochs: int, unfreeze_every: int, opened: list[int]):
+    schedule = {"n_groups": 3, "freeze_epochs": freeze_epochs, "unfreeze_every": unfreeze_every}
+
+    assert [n_open_groups(epoch, **schedule) for epoch in (1, 2, 3, 4)] == opened

@@ -1,0 +1,32 @@
+"""How many images go through the network at once: as many as the memory of the device turns out to hold."""
+
+from collections.abc import Iterator
+
+import torch
+
+CPU_SIGNS = ("DefaultCPUAllocator", "not enough memory")
+"""What torch's allocator says on the processor, where it has no error class of its own for it."""
+
+
+class MicroBatch:
+    """The largest part of a batch that is computed at once; without a limit until memory was short."""
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def parts(self, n_images: int) -> Iterator[slice]:
+        """Yield the parts of a batch, as equal as can be."""
+        n_parts = 1 if self.most is None else -(-n_images // self.most)
+        for part in range(n_parts):
+            yield slice(part * n_images // n_parts, (part + 1) * n_images // n_parts)
+
+    def halve(self, n_images: int) -> bool:
+        """Allow half as many at once; False if that was a single image already."""
+        largest = n_images if self.most is None else min(self.most, n_images)
+        self.most = max(1, (largest + 1) // 2)
+        return largest > 1
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether this is how torch says that memory is short, on whatever device."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in CPU_SIGNS)

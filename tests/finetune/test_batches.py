@@ -1,0 +1,100 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bottleneck.backbones import Preprocess
+from bottleneck.finetune.batches import augmented, prepare_lesson, shuffled_batches, weighted_targets
+from tests.finetune.tasks import make_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def batches_of(training, *, epoch: int = 1):
+    return shuffled_batches(training.job, training.learned, epoch=epoch)
+
+
+def test_epoch_visits_full_batches_of_rows_at_most_once(colours):
+    batches = list(batches_of(make_training(colours)))
+
+    rows = np.concatenate([batch.rows for batch in batches])
+    assert [len(batch.rows) for batch in batches] == [16, 16, 16]
+    assert len(set(rows)) == 48
+    for batch in batches:
+        assert torch.equal(batch.images, torch.from_numpy(colours.pixels[batch.rows].transpose(0, 3, 1, 2)))
+        assert list(colours.head.classes_[batch.codes.numpy()]) == list(colours.labels[batch.rows])
+
+
+def test_fewer_images_than_a_batch_are_one_batch(colours):
+    assert [len(batch.rows) for batch in batches_of(make_training(colours, batch_size=500))] == [60]
+
+
+def test_order_depends_on_seed_and_epoch(colours):
+    orders = [
+        tuple(next(batches_of(make_training(colours, seed=seed), epoch=epoch)).rows)
+        for seed, epoch in [(0, 1), (0, 2), (1, 1), (0, 1)]
+    ]
+
+    assert orders[0] == orders[3]
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize("kind", ["crop", "trivial"])
+def test_augmentation_depends_on_the_row_and_not_on_the_batch(colours, kind):
+    small, large = make_training(colours, augment=kind), make_training(colours, augment=kind, batch_size=60)
+
+    alone = augmented(small.job, next(batches_of(small)), epoch=3)
+    whole = augmented(large.job, next(batches_of(large)), epoch=3)
+
+    assert torch.equal(whole[:16], alone)
+
+
+def test_without_crops_and_flips_images_are_only_normalised(colours):
+    training = make_training(colours, min_crop_scale=1.0, flip=False)
+    batch = next(batches_of(training))
+
+    torch.testing.assert_close(augmented(training.job, batch, epoch=1), training.job.as_input(batch.images))
+
+
+def test_crops_have_the_shape_that_the_network_takes_also_when_it_is_no_square(colours):
+    training = make_training(colours)
+    wide = Preprocess(resize=12, crop=(8, 10), mean=(0.5,) * 3, std=(0.5,) * 3)
+    backbone = dataclasses.replace(colours.backbone, preprocess=wide)
+    job = dataclasses.replace(training.job, backbone=backbone)
+
+    assert augmented(job, next(batches_of(training)), epoch=1).shape == (16, 3, 8, 10)
+
+
+def test_images_reach_the_network_in_the_memory_order_of_its_weights(colours):
+    training = make_training(colours)
+
+    images = augmented(training.job, next(batches_of(training)), epoch=1)
+
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_targets_give_the_loss_that_torch_gives_for_codes():
+    generator = torch.Generator().manual_seed(0)
+    logits, codes = torch.randn(5, 3, generator=generator), torch.tensor([0, 2, 1, 1, 0])
+    weights = torch.rand(5, generator=generator)
+
+    targets = weighted_targets(codes, weights, n_classes=3, label_smoothing=0.2)
+
+    expected = functional.cross_entropy(logits, codes, reduction="none", label_smoothing=0.2) * weights
+    torch.testing.assert_close(functional.cross_entropy(logits, targets, reduction="none"), expected)
+
+
+def test_mixing_is_seeded_by_epoch_and_step(colours):
+    training = make_training(colours, mixup=1.0)
+    batch = next(batches_of(training))
+
+    def lesson(epoch: int, step: int):
+        return prepare_lesson(training.job, batch, n_classes=2, epoch=epoch, step=step)
+
+    first, again, later = lesson(1, 1), lesson(1, 1), lesson(1, 2)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.targets, again.targets)
+    assert not torch.equal(first.targets, later.targets)
+    torch.testing.assert_close(first.targets.sum(dim=1), batch.weights)
