@@ -15,7 +15,7 @@ from bottleneck.cache.layout import read_space
 from bottleneck.cache.locks import write_lock
 from bottleneck.cache.stat_index import FileStat, StatIndex
 from bottleneck.cache.store import SpaceStore
-from bottleneck.cache.verify import VerifyReport, drop_shard, verify_space
+from bottleneck.cache.verify import VerifyReport, drop_shard, mend_manifest, verify_space
 
 STAT_INDEX = "files-v1.sqlite3"
 
@@ -124,9 +124,9 @@ class FeatureCache:
         )
 
     def repair(self) -> VerifyReport:
-        """Drop all damaged and missing shards for good, and return what ``verify`` found before.
+        """Drop all damaged and missing shards for good, mend the lists, and return what ``verify`` found before.
 
-        Their rows are misses afterwards and are computed again when they are next needed.
+        Rows of dropped shards are misses afterwards and are computed again when they are next needed.
 
         Raises
         ------
@@ -134,10 +134,17 @@ class FeatureCache:
             As for ``verify``, or a folder cannot be written.
         """
         report = self.verify()
+        faults = [bad for bad in report.bad if bad.is_list]
         with cache_errors(self.cache_dir):
             for shard in report.bad:
-                with write_lock(shard.path.parents[1]):
-                    drop_shard(shard)
+                if not shard.is_list:
+                    with write_lock(shard.folder):
+                        drop_shard(shard)
+            for folder in {fault.folder for fault in faults}:
+                with write_lock(folder):
+                    mend_manifest(folder, {fault.contradicted for fault in faults if fault.folder == folder})
+        for space in self.spaces() if faults else ():
+            self.space(space).refresh()
         return report
 
     def compact(self) -> CompactReport:

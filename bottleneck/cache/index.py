@@ -30,6 +30,15 @@ LARGEST_RUN = 1 << 18
 searches fewer than forty runs."""
 
 
+def first_of_each(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return, in ascending order, the rows of ``keys`` (n, 16) whose key is in no earlier one."""
+    halves = np.ascontiguousarray(keys).view(np.uint64)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of equal keys the first comes first
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (np.diff(halves[order], axis=0) != 0).any(axis=1)
+    return np.sort(order[is_new])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     """Rows in the order of their folds; equal folds in the order in which they came."""

@@ -12,9 +12,9 @@ Claims only save work, never the truth: a row is looked up once more, under the 
 What is relied on: locks that exclude each other between all processes that write. Local file systems have them, and
 so have NFS (from version 4, or 3 with a lock daemon; Linux turns flock into a lock on the server), SMB, Lustre
 (mounted with ``flock``), BeeGFS and GPFS. Where a mount keeps locks to each machine (NFS with ``nolock``, Lustre with
-``localflock``), writers on one machine still exclude each other; two machines may then store a row twice, which costs
-space and nothing else: a shard appears whole under a name of its own, and the manifest is appended to in single
-writes. Where there are no locks at all, reading works and writing is refused.
+``localflock``), writers on one machine still exclude each other; two machines may then store a row twice or
+compute it twice, which costs space or time and nothing else: a shard appears whole under a name of its own, and the
+manifest is appended to in single writes. Where there are no locks at all, reading works and writing is refused.
 """
 
 import errno

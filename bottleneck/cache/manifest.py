@@ -169,6 +169,21 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(shards=shards, dropped=frozenset(dropped))
 
 
+def unreadable_lines(path: Path) -> list[int]:
+    """Return the numbers, from 1, of the lines of a manifest that say nothing: torn, overwritten, or contradictory.
+
+    Raises
+    ------
+    CacheError
+        A line was written by a newer version of the library.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    return [number for number, line in enumerate(lines, 1) if line.strip() and _parse_line(line, path) is None]
+
+
 def append_shard(path: Path, record: ShardRecord) -> None:
     """Put a shard on the list, and take those that it replaces off it."""
     _append(path, [record, *(DroppedShard(file=name) for name, _ in record.replaces)])
@@ -228,11 +243,12 @@ def _append(path: Path, lines: Iterable[Line]) -> None:
     created = not path.exists()
     # Unbuffered, so that the lines are one write; "a" puts them at the end wherever other processes have moved that.
     with path.open("a+b", buffering=0) as file:
-        if file.seek(0, os.SEEK_END) > 0:
+        if (end := file.seek(0, os.SEEK_END)) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # do not continue a torn line
                 content = b"\n" + content
         if file.write(content) != len(content):
+            file.truncate(end)  # a full disk leaves no torn line
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(file.fileno())
     if created:

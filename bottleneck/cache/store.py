@@ -13,6 +13,7 @@ from bottleneck.cache.catalog import Catalog
 from bottleneck.cache.compact import CompactReport, piled_up, worth_merging
 from bottleneck.cache.files import cache_errors, write_whole
 from bottleneck.cache.format import FeatureRows, parse_rows
+from bottleneck.cache.index import first_of_each
 from bottleneck.cache.keys import KEY_BYTES, FeatureSpace
 from bottleneck.cache.layout import read_space
 from bottleneck.cache.locks import Claim, claimed_keys, held_claim
@@ -171,7 +172,8 @@ class SpaceStore:
             return 0
         self._open()
         with self._writer.exclusively():
-            fresh = _first_of_each(stored.keys, np.flatnonzero(self._catalog.find(stored.keys) < 0))
+            missing = np.flatnonzero(self._catalog.find(stored.keys) < 0)
+            fresh = missing[first_of_each(stored.keys[missing])]
             if len(fresh):
                 layers = {name: features[fresh] for name, features in stored.layers.items()}
                 self._writer.write_shard(FeatureRows(keys=stored.keys[fresh], layers=layers))
@@ -308,9 +310,3 @@ class SpaceStore:
         except CorruptShardError as exc:
             logger.debug("%s cannot be mapped: %s", parts[0].file, exc)
             return None
-
-
-def _first_of_each(keys: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of ``rows`` whose key (n, 16) is in no earlier one."""
-    _, first = np.unique(keys[rows], axis=0, return_index=True)
-    return rows[np.sort(first)]

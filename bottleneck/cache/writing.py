@@ -11,12 +11,23 @@ import numpy as np
 from bottleneck.cache.catalog import Catalog
 from bottleneck.cache.files import cache_errors, remove_stale_partials, sync_folder, write_whole
 from bottleneck.cache.format import FeatureRows, compose_shard, keys_sha256
+from bottleneck.cache.index import first_of_each
 from bottleneck.cache.keys import FeatureSpace
 from bottleneck.cache.layout import MANIFEST, SHARDS, SPACE_FILE
 from bottleneck.cache.locks import write_lock
-from bottleneck.cache.manifest import OUTDATED_LINES, ShardRecord, append_shard, shard_name, write_manifest
+from bottleneck.cache.manifest import (
+    OUTDATED_LINES,
+    ShardRecord,
+    append_dropped,
+    append_shard,
+    shard_name,
+    write_manifest,
+)
 from bottleneck.cache.verify import inspect_shard
 from bottleneck.errors import CacheError, CorruptShardError
+
+Part = tuple[ShardRecord, FeatureRows]
+"""A shard to be merged and what it holds."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +87,11 @@ class SpaceWriter:
         self._catalog.take_news()
 
     def merge(self, records: list[ShardRecord]) -> None:
-        """Write the rows of shards as one, list it instead of them, and only then remove them; under the lock."""
+        """Write the rows of shards as one, list it instead of them, and only then remove them; under the lock.
+
+        Of rows with the same key the first is kept. Positions lead to where rows are now, except those of shards
+        that had such copies: these rows must be found again.
+        """
         parts: list[tuple[ShardRecord, FeatureRows]] = []
         for record in records:
             try:
@@ -85,10 +100,15 @@ class SpaceWriter:
                 self._catalog.lose(record.file, str(exc))
         if len(parts) < 2:
             return
-        keys = np.concatenate([rows.keys for _, rows in parts])
-        layers = {name: np.concatenate([rows.layers[name] for _, rows in parts]) for name, _ in self.space.layers}
-        replaces = tuple((record.file, record.n_rows) for record, _ in parts)
-        self.write_shard(FeatureRows(keys=keys, layers=layers), replaces)
+        whole, reduced = _without_copies(parts)
+        merged = [rows for _, rows in (*whole, *reduced)]
+        layers = {name: np.concatenate([rows.layers[name] for rows in merged]) for name, _ in self.space.layers}
+        replaces = tuple((record.file, record.n_rows) for record, _ in whole)
+        self.write_shard(FeatureRows(keys=np.concatenate([rows.keys for rows in merged]), layers=layers), replaces)
+        for record, _ in reduced:
+            append_dropped(self.folder / MANIFEST, record.file)
+        if reduced:
+            self._catalog.take_news()
         for record, _ in parts:
             self._remove(record.file)
 
@@ -114,18 +134,34 @@ class SpaceWriter:
             write_manifest(self.folder / MANIFEST, self._catalog.as_manifest())
 
     def adopt_unlisted(self) -> None:
-        """List complete shards whose writer died between renaming and listing them."""
+        """List complete shards whose writer died between renaming and listing them.
+
+        One that holds nothing new is removed: its writer died while it merged shards that are all still on the list.
+        """
         try:
             with self.exclusively():  # whoever is writing one has listed it once the lock is free
                 for name in self._catalog.unlisted():
-                    if (record := self._inspect(name)) is not None:
+                    if (record := self._inspect(name)) is None:
+                        continue
+                    if self._has_news(record):
                         append_shard(self.folder / MANIFEST, record)
-                self._catalog.take_news()
+                        self._catalog.take_news()
+                    else:
+                        self._remove(name)
         except CacheError as exc:  # a folder that may only be read: the next process checks the shard again
             logger.debug("shards stay unlisted: %s", exc)
             for name in self._catalog.unlisted():
-                if (record := self._inspect(name)) is not None:
+                if (record := self._inspect(name)) is not None and self._has_news(record):
                     self._catalog.add(record)
+
+    def _has_news(self, record: ShardRecord) -> bool:
+        """Say whether an unlisted shard holds a key that no listed one has."""
+        try:
+            keys = self._catalog.reader.read_keys(record)
+        except CorruptShardError as exc:  # it changed just now; whoever reads it will say so
+            logger.debug("%s %s", record.file, exc)
+            return True
+        return bool((self._catalog.find(keys) < 0).any())
 
     def _inspect(self, name: str) -> ShardRecord | None:
         try:
@@ -133,3 +169,21 @@ class SpaceWriter:
         except CorruptShardError as exc:
             self._catalog.lose(name, str(exc))
             return None
+
+
+def _without_copies(parts: list[Part]) -> tuple[list[Part], list[Part]]:
+    """Return the parts that hold no copy of an earlier row, and what is left of the others without theirs."""
+    is_first = np.zeros(sum(len(rows.keys) for _, rows in parts), bool)
+    is_first[first_of_each(np.concatenate([rows.keys for _, rows in parts]))] = True
+    whole: list[Part] = []
+    reduced: list[Part] = []
+    start = 0
+    for record, rows in parts:
+        kept = is_first[start : start + len(rows.keys)]
+        start += len(rows.keys)
+        if kept.all():
+            whole.append((record, rows))
+        else:
+            layers = {name: features[kept] for name, features in rows.layers.items()}
+            reduced.append((record, FeatureRows(keys=rows.keys[kept], layers=layers)))
+    return whole, reduced

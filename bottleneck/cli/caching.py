@@ -76,27 +76,39 @@ def verify(
     device: opt.Device = "auto",
     json: opt.Json = False,
 ) -> None:
-    """Check every shard of a feature cache against its checksum; list and repair what is damaged."""
+    """Check every shard of a feature cache against its checksum, and the lists of shards; repair what is damaged."""
     opened = _open_cache(cache_dir)
     report = opened.repair() if repair else opened.verify()
     for bad in report.bad:
-        print(f"damaged: {bad.path}: {bad.reason} ({bad.n_rows} rows)")
+        print(f"damaged: {bad.path}: {bad.reason}" + ("" if bad.is_list else f" ({bad.n_rows} rows)"))
     for newer in report.newer:
         print(f"newer: {newer}: only a newer version of bottleneck-features can read it")
-    dropped = " and dropped" if repair and report.bad else ""
-    print(f"{report.n_good} shards are good, {len(report.bad)} damaged{dropped} ({report.n_bad_rows} rows)")
+    bad_shards = [bad for bad in report.bad if not bad.is_list]
+    n_faults = len(report.bad) - len(bad_shards)
+    dropped = " and dropped" if repair and bad_shards else ""
+    print(f"{report.n_good} shards are good, {len(bad_shards)} damaged{dropped} ({report.n_bad_rows} rows)")
+    if n_faults:
+        print(f"{n_faults} faults in lists of shards{', mended' if repair else ''}; no row is lost by them")
     extracted = 0
-    if repair and report.bad:
-        damaged = {bad.path.parents[1].name for bad in report.bad}
+    if repair and bad_shards:
+        damaged = {bad.folder.name for bad in bad_shards}
         spaces = [space for space in opened.spaces() if space.digest in damaged]
         if images is None:
             for space in spaces:
                 print(f"To extract them again: {_command_for(opened, space)}")
         else:
             extracted = _extract_again(images, opened, spaces, backbone=backbone, weights=weights, device=device)
-    emit(json, good=report.n_good, damaged=len(report.bad), damaged_rows=report.n_bad_rows, rows_extracted=extracted)
     if report.bad and not repair:
         print("Repair with: bottleneck verify --repair")
+    emit(
+        json,
+        good=report.n_good,
+        damaged=len(bad_shards),
+        damaged_rows=report.n_bad_rows,
+        list_faults=n_faults,
+        rows_extracted=extracted,
+    )
+    if report.bad and not repair:
         raise typer.Exit(1)
 
 

@@ -79,8 +79,9 @@ class Extractor:
         How many images the whole job will send through the network, where that is known; compiling is decided by
         it. Otherwise each call of ``extract`` is taken for a whole job.
     compile_facts : CompileFacts, optional
-        What compiling this backbone took and gained here, as an earlier run measured it, or this one if
-        ``compiled_now``.
+        What compiling this backbone took and gained here, as an earlier run measured it, or this one.
+    compiled_now : bool
+        Whether ``compile_facts`` are news that nobody has kept yet.
     """
 
     def __init__(self, backbone: Backbone, settings: ExtractionSettings) -> None:

@@ -19,7 +19,7 @@ from bottleneck.cache import FeatureCache, FeatureRows, SpaceStore, as_stored
 from bottleneck.errors import CacheError, CorruptShardError, ImageFailure
 from bottleneck.extraction import Extractor, FeatureBatch, Precision
 from bottleneck.features.keyed import KeyedRows
-from bottleneck.features.space import feature_space
+from bottleneck.features.space import feature_space, remember_compiling
 from bottleneck.images import ImageSource
 from bottleneck.progress import Progress, ProgressCallback, silent
 
@@ -95,6 +95,7 @@ def feature_chunks(
             chunk_rows=CHUNK_ROWS,
         )
         yield from job.chunks(layers)
+        remember_compiling(extractor, cache, precision)
 
 
 def count_cached(source: ImageSource, extractor: Extractor, cache: FeatureCache, *, precision: Precision) -> int:

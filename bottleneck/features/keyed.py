@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import ImageFailure
-from bottleneck.images import ImageReadError, ImageSource, content_keys
-
-Stat = tuple[str, int, int]
-"""Path, size in bytes, modification time in nanoseconds: a tuple, because a warm pass makes one for every image."""
+from bottleneck.images import FileStat, ImageReadError, ImageSource, content_keys
 
 
 @contextmanager
@@ -88,16 +85,16 @@ class KeyedRows:
         keys, failures = content_keys(self.source, self.rows[[i]], workers=0)
         return not failures and bool((keys[0] == self.keys[i]).all())
 
-    def _stats(self) -> list[Stat | None]:
+    def _stats(self) -> list[FileStat | None]:
         """Return what identifies the file of each row; None for those that are no files or cannot be looked at."""
-        stats: list[Stat | None] = []
+        stats: list[FileStat | None] = []
         for i, row in enumerate(self.rows.tolist()):
             try:
                 found = self.source.stat(row)
             except ImageReadError as exc:
                 self.reasons[i] = exc.reason
                 found = None
-            stats.append(None if found is None else (found.path, found.size, found.mtime_ns))
+            stats.append(found)
         return stats
 
     def _hash_contents(self, wanted: NDArray[np.int64]) -> None:

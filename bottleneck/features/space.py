@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache, FeatureSpace
@@ -17,6 +20,8 @@ logger = logging.getLogger(__name__)
 STORED_DTYPE = "float16"
 VERDICTS = "precision"
 """Name of the note with the lowest cosine that each faster arithmetic kept with float32."""
+MOST_LOOKED_AT = 512
+"""How many images are tried, at most, until there are enough readable ones to compare the arithmetics on."""
 COMPILING = "compiling"
 """Name of the note with what compiling took and gained."""
 
@@ -87,6 +92,7 @@ def remember_compiling(extractor: Extractor, cache: FeatureCache, precision: Pre
     if extractor.compiled_now and extractor.compile_facts is not None:
         note = {**dataclasses.asdict(extractor.compile_facts), "hardware": _hardware(extractor)}
         cache.space(feature_space(extractor.backbone, precision)).write_note(COMPILING, note)
+        extractor.compiled_now = False
 
 
 def _hardware(extractor: Extractor) -> str:
@@ -94,7 +100,13 @@ def _hardware(extractor: Extractor) -> str:
 
 
 def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float | None:
-    """Return the lowest cosine, or None if none of the first images can be read."""
-    rows = range(min(CHECKED_ROWS, len(source)))
+    """Return the lowest cosine on the first images that can be read, or None if ``MOST_LOOKED_AT`` cannot."""
+    rows = range(min(MOST_LOOKED_AT, len(source)))
     batches = load_batches(source, rows, preprocess=extractor.backbone.preprocess, batch_size=CHECKED_ROWS, workers=0)
-    return min((extractor.lowest_cosine(batch.pixels, candidate) for batch in batches if len(batch.rows)), default=None)
+    readable: list[NDArray[np.uint8]] = []
+    with closing(batches):
+        for batch in batches:
+            readable += [*batch.pixels] if len(batch.rows) else []
+            if len(readable) >= CHECKED_ROWS:
+                break
+    return extractor.lowest_cosine(np.stack(readable[:CHECKED_ROWS]), candidate) if readable else None

@@ -1,7 +1,7 @@
 """What a source hands over for one image, the key of that content, and the error for an image that has none."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ class ImageReadError(TransferError):
         self.reason = reason
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileStat:
-    """What identifies a file on disk without reading it: absolute path, size in bytes, time of the last change."""
+class FileStat(NamedTuple):
+    """What identifies a file on disk without reading it: absolute path, size in bytes, time of the last change.
+
+    A tuple, because a warm pass over millions of images makes one for each.
+    """
 
     path: str
     size: int

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import shutil
 import sys
 import warnings
 
@@ -11,6 +12,7 @@ import pytest
 from bottleneck.cache import FeatureCache, as_stored
 from bottleneck.cache.compact import COMPACT_BYTES, FANOUT, MERGED_BYTES, SMALL_BYTES, piled_up, worth_merging
 from bottleneck.cache.manifest import ShardRecord
+from bottleneck.errors import CacheWarning, CorruptShardError
 
 from .rows import ROWS_PER_SHARD, SPACE, assert_holds, features_of, filled, random_keys, rows_of, shard_paths
 from .subprocesses import kill_after, start_python
@@ -186,3 +188,96 @@ def test_manifest_does_not_grow_with_every_row_ever_appended(tmp_path, monkeypat
         for reader in (store, watching, FeatureCache(tmp_path).space(SPACE)):
             reader.refresh()
             assert_holds(reader, keys)
+
+
+@pytest.fixture
+def orphaned(tmp_path):
+    """Return the cache, keys and merged shard that a process leaves when it dies before it can list that shard."""
+    store, keys = filled(tmp_path / "cache")
+    shutil.copytree(store.folder, tmp_path / "before")
+    store.compact()
+    (merged,) = shard_paths(store)
+    content = merged.read_bytes()
+    shutil.rmtree(store.folder)
+    shutil.move(tmp_path / "before", store.folder)
+    merged.write_bytes(content)
+    return FeatureCache(tmp_path / "cache"), keys, merged
+
+
+def test_merged_shard_that_was_never_listed_is_removed_and_no_row_is_there_twice(orphaned):
+    cache, keys, merged = orphaned
+    assert cache.verify().bad == ()  # a killed process damages nothing
+
+    store = cache.space(SPACE)
+
+    assert store.n_rows == len(keys)
+    assert_holds(store, keys)
+    assert not merged.exists()
+    store.compact()
+    assert cache.space(SPACE).n_rows == len(keys)
+    assert_holds(cache.space(SPACE), keys)
+    assert cache.verify().bad == ()
+
+
+def test_merged_shard_that_was_never_listed_is_passed_over_where_nothing_can_be_written(orphaned):
+    cache, keys, merged = orphaned
+    lock = cache.cache_dir / SPACE.digest / "write.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+
+    store = cache.space(SPACE)
+
+    assert store.n_rows == len(keys)
+    assert_holds(store, keys)
+    assert merged.exists()
+
+
+def test_merged_shard_that_was_never_listed_is_kept_if_an_old_one_is_gone(orphaned):
+    cache, keys, merged = orphaned
+    gone = sorted(merged.parent.glob("*.h5"))[0]
+    gone.unlink()
+
+    with pytest.warns(CacheWarning, match=gone.name):
+        assert_holds(cache.space(SPACE), keys)
+
+    assert merged.exists()
+
+
+def with_copies(tmp_path):
+    """Return a store that has the second of three shards' rows again in a fourth, and all keys."""
+    store, keys = filled(tmp_path / "cache")
+    other = FeatureCache(tmp_path / "other").space(SPACE)
+    new = random_keys(4, 9)
+    other.append(rows_of(np.concatenate([keys[ROWS_PER_SHARD : 2 * ROWS_PER_SHARD], new])))
+    (copy,) = shard_paths(other)
+    shutil.copy(copy, store.folder / "shards" / copy.name.replace("00000-", "00007-"))
+    return FeatureCache(tmp_path / "cache").space(SPACE), np.concatenate([keys, new])
+
+
+def test_compaction_keeps_one_row_a_key(tmp_path):
+    store, keys = with_copies(tmp_path)
+    assert store.n_rows == len(keys) + ROWS_PER_SHARD
+
+    store.compact()
+
+    assert store.n_rows == len(keys)
+    assert_holds(store, keys)
+    assert_holds(FeatureCache(tmp_path / "cache").space(SPACE), keys)
+    assert len(shard_paths(store)) == 1
+    assert FeatureCache(tmp_path / "cache").verify().bad == ()
+
+
+def test_positions_of_other_rows_stay_valid_where_copies_are_left_out(tmp_path):
+    store, keys = with_copies(tmp_path)
+    reader = FeatureCache(tmp_path / "cache").space(SPACE)
+    positions = reader.find(keys)
+    store.compact()
+    unique = [*range(ROWS_PER_SHARD), *range(2 * ROWS_PER_SHARD, 3 * ROWS_PER_SHARD)]
+
+    reader.refresh()
+    got = reader.read(positions[unique], "penultimate")
+
+    np.testing.assert_array_equal(got, as_stored(features_of(keys[unique])))
+    with pytest.raises(CorruptShardError, match="find their keys again"):
+        reader.read(positions, "penultimate")
+    assert_holds(reader, keys)

@@ -1,6 +1,7 @@
 """What happens to rows when files of the cache are damaged, lost, swapped or from the future."""
 
 import hashlib
+import json
 import pickle
 import random
 import re
@@ -294,11 +295,78 @@ def test_open_store_learns_of_a_repair_without_a_warning(tmp_path):
     assert (store.find(keys) >= 0).sum() == 2 * ROWS_PER_SHARD
 
 
-def test_verify_notices_a_manifest_that_says_something_else(tmp_path):
-    store, _ = filled(tmp_path)
+def tear_the_second_line(lines):
+    return [lines[0], lines[1][:50], *lines[2:]]
+
+
+def zero_the_second_line(lines):
+    return [lines[0], bytes(len(lines[1])), *lines[2:]]
+
+
+def exchange_the_checksums(lines):
+    first, second = (json.loads(line) for line in lines[:2])
+    first["sha256"], second["sha256"] = second["sha256"], first["sha256"]
+    return [json.dumps(first).encode(), json.dumps(second).encode(), *lines[2:]]
+
+
+def delete_the_second_line(lines):
+    return [lines[0], *lines[2:]]
+
+
+def delete_all_lines(lines):
+    return []
+
+
+def count_one_row_more(lines):
+    return [lines[0].replace(b'"rows": 8', b'"rows": 9'), *lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "faults"),
+    [
+        (tear_the_second_line, ["line 2 cannot be read", "does not list 00001-"]),
+        (zero_the_second_line, ["line 2 cannot be read", "does not list 00001-"]),
+        (
+            exchange_the_checksums,
+            ["line 1 cannot be read", "line 2 cannot be read", "does not list 00000-", "does not list 00001-"],
+        ),
+        (delete_the_second_line, ["does not list 00001-"]),
+        (delete_all_lines, ["does not list 00000-", "does not list 00001-"]),
+        (count_one_row_more, ["says something else of 00000-"]),
+    ],
+)
+def test_verify_names_what_is_wrong_with_the_list_and_repair_mends_it_without_losing_a_row(tmp_path, damage, faults):
+    store, keys = filled(tmp_path)
     path = store.folder / "manifest.jsonl"
-    path.write_text(path.read_text().replace('"rows": 8', '"rows": 9', 1))
+    path.write_bytes(b"".join(line + b"\n" for line in damage(path.read_bytes().splitlines())))
+    cache = FeatureCache(tmp_path)
 
-    (bad,) = FeatureCache(tmp_path).verify().bad
+    report = cache.verify()
 
-    assert bad.reason == "is not what the manifest says"
+    assert report.n_good == 3
+    assert report.n_bad_rows == 0
+    assert {bad.path for bad in report.bad} == {path}
+    assert [re.match(fault, bad.reason) is not None for fault, bad in zip(faults, report.bad, strict=True)]
+    assert cache.repair() == report
+    assert cache.verify().bad == ()
+    assert len(shard_paths(store)) == 3
+    assert len(path.read_bytes().splitlines()) == 3
+    assert_holds(cache.space(SPACE), keys)
+
+
+def test_damaged_shards_and_a_damaged_list_are_repaired_together(tmp_path):
+    store, keys = filled(tmp_path)
+    path = store.folder / "manifest.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    first, damaged, _ = shard_paths(store)
+    flip_in_data(store, damaged)
+    cache = FeatureCache(tmp_path)
+
+    named = {bad.path.name: bad.reason for bad in cache.repair().bad}
+
+    assert named == {
+        "manifest.jsonl": f"does not list {first.name}",
+        damaged.name: "does not have the checksum in its name",
+    }
+    assert cache.verify().bad == ()
+    assert (cache.space(SPACE).find(keys) >= 0).sum() == 2 * ROWS_PER_SHARD

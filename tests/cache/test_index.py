@@ -1,6 +1,6 @@
 import numpy as np
 
-from bottleneck.cache.index import KeyIndex
+from bottleneck.cache.index import KeyIndex, first_of_each
 
 from .rows import random_keys
 
@@ -42,3 +42,13 @@ def test_empty_index_and_empty_question():
 
     assert index.find(random_keys(2, 0)).tolist() == [-1, -1]
     assert index.find(random_keys(0, 0)).shape == (0,)
+
+
+def test_first_of_each_key_is_found_like_in_a_loop():
+    keys = random_keys(40, 0)[np.random.default_rng(0).integers(0, 40, 200)]
+    keys[:, 8:] = keys[::-1, 8:]  # keys that differ in one half only
+    seen = set()
+    expected = [i for i, key in enumerate(keys) if key.tobytes() not in seen and not seen.add(key.tobytes())]
+
+    assert first_of_each(keys).tolist() == expected
+    assert first_of_each(keys[:0]).tolist() == []

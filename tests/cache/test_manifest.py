@@ -14,6 +14,7 @@ from bottleneck.cache.manifest import (
     append_shard,
     read_manifest,
     shard_name,
+    unreadable_lines,
     write_manifest,
 )
 from bottleneck.errors import CacheError
@@ -144,3 +145,20 @@ def test_shard_that_replaces_others_takes_them_off_the_list(path):
     assert manifest.shards[whole.file].replaces == whole.replaces
     assert manifest.dropped == {record(0).file, record(2).file}
     assert manifest == Manifest(shards=manifest.shards, dropped=manifest.dropped)
+
+
+def test_unreadable_lines_are_numbered(path):
+    assert unreadable_lines(path) == []
+
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\n", lines[1][:40], b"\n", bytes(20), b"\n", lines[2][:-9]]))
+
+    assert unreadable_lines(path) == [3, 4, 5]
+    assert unreadable_lines(path.with_name("absent")) == []
+
+
+def test_lines_of_a_newer_version_are_not_called_unreadable(path):
+    path.write_text(json.dumps({"format_version": 2, "file": "x"}) + "\n")
+
+    with pytest.raises(CacheError, match="upgrade"):
+        unreadable_lines(path)

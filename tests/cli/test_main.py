@@ -92,6 +92,22 @@ def test_cache_counts_and_verify_finds_damage(command, image_folder, tmp_path):
     assert last_json(printed)["rows_extracted"] == 24
 
 
+def test_verify_names_a_damaged_list_of_shards_and_repairs_it(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+    command("cache", image_folder, "-q", *cache)
+    (path,) = (tmp_path / "cache").rglob("manifest.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"torn\n')
+
+    status, printed, _ = command("verify", "--json", *cache)
+    assert status == 1
+    assert "manifest.jsonl: line 2 cannot be read\n" in printed
+    assert (last_json(printed)["damaged"], last_json(printed)["list_faults"]) == (0, 1)
+    status, printed, _ = command("verify", "--repair", *cache)
+    assert status == 0
+    assert "mended" in printed
+    assert command("verify", *cache)[0] == 0
+
+
 def test_repair_extracts_just_the_rows_that_were_damaged(command, image_folder, tmp_path):
     cache = ("--cache-dir", tmp_path / "cache")
     command("cache", image_folder / "bluish", "-q", *cache)

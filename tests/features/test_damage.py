@@ -32,7 +32,7 @@ def damaged() -> dict[str, dict[str, object]]:
     """Return what the short form of the damage benchmark found."""
     options = [word for name, n in SHORT.items() for word in (f"--{name}", str(n))]
     command = [sys.executable, str(BENCHMARKS / "damage.py"), *options]
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(BENCHMARKS.parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)

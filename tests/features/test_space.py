@@ -8,8 +8,16 @@ from bottleneck import Preprocess, load_backbone
 from bottleneck.cache import FeatureCache
 from bottleneck.extraction import CompileFacts, ExtractionSettings, Extractor
 from bottleneck.features import settle_precision
-from bottleneck.features.space import COMPILING, _hardware, feature_space, recall_compiling, remember_compiling
-from bottleneck.images import as_image_source
+from bottleneck.features.chunks import feature_chunks
+from bottleneck.features.space import (
+    COMPILING,
+    MOST_LOOKED_AT,
+    _hardware,
+    feature_space,
+    recall_compiling,
+    remember_compiling,
+)
+from bottleneck.images import ImageReadError, as_image_source
 from tests.conftest import coloured_images
 
 
@@ -81,6 +89,36 @@ def test_nothing_is_remembered_of_images_that_cannot_be_read(tiny_backbone, sour
     assert settle_precision(extractor_of(tiny_backbone), FeatureCache(tmp_path), source) == "bfloat16"
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_unreadable_first_images_do_not_change_the_arithmetic(tiny_backbone, cancelling, tmp_path, cached):
+    cache = FeatureCache(tmp_path) if cached else None
+    late = as_image_source([b"no image"] * 21 + [*coloured_images(8)[0]])
+
+    assert settle_precision(extractor_of(tiny_backbone), cache, late) == "bfloat16"
+    assert settle_precision(extractor_of(cancelling), cache, late) == "float32"
+
+
+def test_search_for_readable_images_ends(tiny_backbone, source):
+    class Counting:
+        ids = ["x"] * 10_000
+        n_read = 0
+
+        def __len__(self):
+            return len(self.ids)
+
+        def read(self, row):
+            self.n_read += 1
+            raise ImageReadError("broken")
+
+        def stat(self, row):
+            return None
+
+    counting = Counting()
+
+    assert settle_precision(extractor_of(tiny_backbone), None, counting) == "float32"
+    assert counting.n_read == MOST_LOOKED_AT
+
+
 def test_features_that_are_not_finite_are_not_faithful(tiny_backbone, source):
     class Overflowing(OnBfloat16):
         def _forward_once(self, pixels, precision):
@@ -92,11 +130,16 @@ def test_features_that_are_not_finite_are_not_faithful(tiny_backbone, source):
     assert settle_precision(extractor, None, source) == "float32"
 
 
-def test_what_compiling_took_is_known_to_the_next_run(tiny_backbone, source, tmp_path):
+@pytest.mark.parametrize("by", ["itself", "a pass"])
+def test_what_compiling_took_is_known_to_the_next_run(tiny_backbone, source, tmp_path, by):
     cache, facts = FeatureCache(tmp_path), CompileFacts(compile_seconds=12.5, gain=1.25)
     first = extractor_of(tiny_backbone)
     first.compile_facts, first.compiled_now = facts, True
-    remember_compiling(first, cache, "bfloat16")
+    if by == "itself":
+        remember_compiling(first, cache, "bfloat16")
+    else:
+        list(feature_chunks(source, first, cache, precision="bfloat16"))
+    assert not first.compiled_now
 
     second = extractor_of(tiny_backbone)
     settle_precision(second, cache, source)

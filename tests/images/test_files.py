@@ -45,6 +45,17 @@ def test_stat_identifies_the_file_by_its_absolute_path(tmp_path: Path, monkeypat
     assert stat == FileStat(path=path, size=Path(path).stat().st_size, mtime_ns=Path(path).stat().st_mtime_ns)
 
 
+@pytest.mark.parametrize("detour", ["", "/.", "//", "/x/..", "/../{}"])
+def test_one_file_has_one_absolute_path_however_it_is_spelled(tmp_path: Path, detour: str) -> None:
+    (path,) = write_pictures(tmp_path, ["a.png"])
+    (tmp_path / "x").mkdir()
+
+    stat = as_image_source([f"{tmp_path}{detour.format(tmp_path.name)}/a.png"]).stat(0)
+
+    assert stat is not None
+    assert stat.path == path
+
+
 def test_reasons_are_in_plain_words(tmp_path: Path) -> None:
     folder = tmp_path / "x.jpg"
     folder.mkdir()
