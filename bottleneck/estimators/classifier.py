@@ -30,6 +30,7 @@ from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import CacheReport, feature_chunks, parse_on_error, raise_or_warn, settle_precision
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.heads import LogisticHead
+from bottleneck.heads.training import parse_groups
 from bottleneck.images import as_image_source, as_labelled_source
 from bottleneck.planner import Plan
 from bottleneck.profiling import profile_run
@@ -42,7 +43,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     """A classifier of images on a pretrained backbone.
 
     ``fit`` runs every image once through the frozen backbone, caches the features, fits a linear head on them, and
-    hands over to fine-tuning where the planner expects that to win. It says what it chose and why in ``plan_``, and
+    hands over to fine-tuning where the planner expects that to win. Features that would not fit in memory (the head's
+    ``memory_limit``) are read from the cache in blocks instead. It says what it chose and why in ``plan_``, and
     is never worse than the probe on images that neither has seen, as far as these can tell.
 
     Parameters
@@ -154,7 +156,13 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: object, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: object,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Plan, extract, fit the head and, where the plan says so, fine-tune.
 
         Parameters
@@ -166,6 +174,9 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         y : array-like (n_samples,) or None
             Labels; None where X has its own (a folder, a Dataset of image and label).
         sample_weight : array-like (n_samples,) or None
+        groups : array-like (n_samples,) or None
+            Which images belong together (a patient, a place, a film): none of a group is held out while another is
+            trained on, so that ``accuracy_cv_`` is that on new groups.
 
         Returns
         -------
@@ -181,7 +192,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             ``time_budget`` is too small for any strategy.
         """
         with progress_bars(enabled=self.verbose) as progress:
-            run = self._open_run(X, y, sample_weight, progress)
+            run = self._open_run(X, y, sample_weight, groups, progress)
             plan = plan_run(run)
             features = extract_run(run, self.on_error)
             run = readable_part(run, features)
@@ -202,7 +213,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             As in ``fit``.
         """
         with progress_bars(enabled=self.verbose) as progress:
-            return plan_run(self._open_run(X, y, None, progress))
+            return plan_run(self._open_run(X, y, None, None, progress))
 
     def predict(self, X: object) -> NDArray[Any]:
         """Return the most likely class of each image; with ``on_error="skip"``, None for unreadable ones.
@@ -257,7 +268,12 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         return tags
 
     def _open_run(
-        self, X: object, y: ArrayLike | None, sample_weight: ArrayLike | None, progress: ProgressCallback
+        self,
+        X: object,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        groups: ArrayLike | None,
+        progress: ProgressCallback,
     ) -> Run:
         began = time.monotonic()
         seed = parse_seed(self.random_state)
@@ -266,6 +282,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
         check_classification_targets(labels)
         weight = parse_sample_weight(sample_weight, len(source))
+        numbers = parse_groups(groups, len(source))
         backbone = load_backbone(self.backbone, self.weights)
         strategy = self._allowed_strategy(backbone)
         extractor = Extractor(backbone, self._settings())
@@ -276,6 +293,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             source=source,
             labels=labels,
             sample_weight=weight,
+            groups=numbers,
             extractor=extractor,
             cache=cache,
             precision=precision,

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import CacheWarning, InvalidInputError, wrong_parameter
+from bottleneck.estimators.kept import keep_cache
 from bottleneck.features import default_cache_dir
 from bottleneck.planner import Budget
 
@@ -24,8 +25,8 @@ def open_cache(cache_dir: str | Path | None) -> FeatureCache:
         A folder was named and cannot be used.
     """
     if cache_dir is not None:
-        return FeatureCache(cache_dir)
-    return FeatureCache(_usable_default(default_cache_dir()))
+        return keep_cache(Path(cache_dir).expanduser().absolute())
+    return keep_cache(_usable_default(default_cache_dir()).absolute())
 
 
 @cache

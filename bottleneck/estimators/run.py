@@ -10,12 +10,23 @@ from sklearn.base import clone
 
 from bottleneck.backbones import Backbone, load_backbone
 from bottleneck.cache import FeatureCache
-from bottleneck.estimators.layers import PENULTIMATE, join_layers, layers_of
+from bottleneck.errors import wrong_parameter
+from bottleneck.estimators.frozen import (
+    FrozenFeatures,
+    Matrix,
+    OneLayer,
+    extract_frozen,
+    fits_in_memory,
+    joined,
+    layer_of,
+    memory_for_fit,
+)
+from bottleneck.estimators.layers import PENULTIMATE, layers_of
+from bottleneck.estimators.screening import screen_layers
 from bottleneck.extraction import Extractor, Precision, using_threads
-from bottleneck.features import Features, compute_features
 from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.groups import has_layer_norm
-from bottleneck.heads import LogisticHead, screen_features
+from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource, subset
 from bottleneck.planner import (
     Budget,
@@ -40,6 +51,7 @@ class Run:
     source: ImageSource
     labels: NDArray[Any]
     sample_weight: NDArray[np.float64] | None
+    groups: NDArray[np.intp] | None
     extractor: Extractor
     cache: FeatureCache
     precision: Precision
@@ -82,20 +94,38 @@ def plan_run(run: Run, evidence: ProbeEvidence | None = None) -> Plan:
     return plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
 
 
-def extract_run(run: Run, on_error: str) -> Features:
-    """Return the features of every layer: one pass, or none where the cache has them all."""
-    return compute_features(
+def extract_run(run: Run, on_error: str) -> FrozenFeatures:
+    """Return the features of every layer: one pass, or none where the cache has them all.
+
+    Raises
+    ------
+    InvalidInputError
+        They do not fit in memory, and the head needs them there.
+    """
+    widths, limit = run.extractor.backbone.layer_widths, memory_for_fit(run.head.memory_limit)
+    penultimate = {"penultimate": widths["penultimate"]}
+    if getattr(run.head, "kernel", None) == "rbf" and not fits_in_memory(len(run.source), penultimate, limit=limit):
+        allowed = f"None, a LogisticHead or a linear SVMHead for {len(run.source)} images, too many to fit in memory"
+        raise wrong_parameter("TransferClassifier", "head", allowed, run.head)
+    return _extract(run, run.extractor, run.precision, layers=tuple(widths), on_error=on_error)
+
+
+def _extract(
+    run: Run, extractor: Extractor, precision: Precision, *, layers: tuple[str, ...], on_error: str = "raise"
+) -> FrozenFeatures:
+    return extract_frozen(
         run.source,
-        run.extractor,
+        extractor,
         run.cache,
-        precision=run.precision,
-        layers=tuple(run.extractor.backbone.layer_widths),
+        precision=precision,
+        layers=layers,
+        limit=memory_for_fit(run.head.memory_limit),
         on_error=on_error,
         progress=run.progress,
     )
 
 
-def readable_part(run: Run, features: Features) -> Run:
+def readable_part(run: Run, features: FrozenFeatures) -> Run:
     """Return the run without the images that could not be read."""
     if len(features.kept) == len(run.source):
         return run
@@ -104,53 +134,52 @@ def readable_part(run: Run, features: Features) -> Run:
         source=subset(run.source, features.kept),
         labels=run.labels[features.kept],
         sample_weight=None if run.sample_weight is None else run.sample_weight[features.kept],
+        groups=None if run.groups is None else run.groups[features.kept],
     )
 
 
-def fit_probe(run: Run, features: Features) -> Probe:
+def fit_probe(run: Run, features: FrozenFeatures) -> Probe:
     """Fit the head on penultimate features, and screen what the earlier stages would add."""
     began = time.monotonic()
-    penultimate = features.layers["penultimate"]
-    head = fit_head(run, penultimate)
+    head = fit_head(run, layer_of(features, "penultimate"))
     evidence = _evidence(run, features, head, began=began) if np.isfinite(head.accuracy_cv_) else None
     return Probe(head=head, layers=PENULTIMATE, evidence=evidence)
 
 
-def _evidence(run: Run, features: Features, head: Any, *, began: float) -> ProbeEvidence:
+def _evidence(run: Run, features: FrozenFeatures, head: Any, *, began: float) -> ProbeEvidence:
     """Say what the probes showed: the head by its own folds, the earlier stages by closed-form leave-one-out."""
-    blocks = {"penultimate": features.layers["penultimate"]}
-    if len(features.layers) > 1:
-        blocks["all_stages"] = join_layers(features.layers, tuple(features.layers))
-    # One normalisation, the head's own, makes the layers comparable, and each costs an eigendecomposition.
-    screen = screen_features(
-        blocks,
+    screen = screen_layers(
+        features,
         run.labels,
+        layers=tuple(run.extractor.backbone.layer_widths),
         sample_weight=run.sample_weight,
-        normalizations=(head.normalize_,),
-        random_state=run.seed,
+        groups=run.groups,
+        normalization=head.normalize_,
+        seed=run.seed,
     )
     all_stages = None
-    if len(blocks) > 1:
+    if screen is not None and len(run.extractor.backbone.layer_widths) > 1:
         lead = screen.gain("all_stages", over="penultimate").accuracy
         all_stages = float(np.clip(head.accuracy_cv_ + lead, 0, 1))
+    curve = () if screen is None else screen.learning_curve
     now = time.monotonic()
     return ProbeEvidence(
         accuracy=head.accuracy_cv_,
         standard_error=head.accuracy_se_,
-        train_accuracy=float((head.predict(features.layers["penultimate"]) == run.labels).mean()),
+        train_accuracy=float((head.predict(layer_of(features, "penultimate")) == run.labels).mean()),
         head_seconds=now - began,
         all_stages_accuracy=all_stages,
-        learning_curve=tuple((point.n_samples, point.accuracy) for point in screen.learning_curve),
+        learning_curve=tuple((point.n_samples, point.accuracy) for point in curve),
         spent_seconds=now - run.began,
     )
 
 
-def fit_head(run: Run, features: NDArray[np.float32]) -> Any:
+def fit_head(run: Run, features: Matrix) -> Any:
     """Return a fitted clone of the run's head."""
-    return clone(run.head).fit(features, run.labels, sample_weight=run.sample_weight)
+    return clone(run.head).fit(features, run.labels, sample_weight=run.sample_weight, groups=run.groups)
 
 
-def carry_out(run: Run, plan: Plan, probe: Probe, features: Features) -> Outcome:
+def carry_out(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Do what the plan says, and deliver the probe wherever that turns out no better."""
     match plan.strategy:
         case LinearProbe(layers="all_stages"):
@@ -172,15 +201,15 @@ def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
     )
 
 
-def _all_stages(run: Run, probe: Probe, features: Features) -> Outcome:
+def _all_stages(run: Run, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
     if _is_out_of_time(run, probe):
         return _deliver(run, probe, "There is no time left for a head on all stages; the penultimate one is delivered.")
     layers = layers_of(run.extractor.backbone, "all_stages")
-    head = fit_head(run, join_layers(features.layers, layers))
+    head = fit_head(run, joined(features, layers))
     before, after = probe.head.accuracy_cv_, head.accuracy_cv_
     compared = f"{percent(after)} out of fold, against {percent(before)} with the penultimate layer alone"
-    if run.strategy == "auto" and after < before:
+    if run.strategy == "auto" and not after >= before:  # nor if nothing could be held out
         return _deliver(run, probe, f"The head on all stages was worse ({compared}); the penultimate one is delivered.")
     return Outcome(
         backbone=run.extractor.backbone,
@@ -201,13 +230,13 @@ def _is_out_of_time(run: Run, probe: Probe) -> bool:
     return time.monotonic() - run.began + needed > run.budget.seconds
 
 
-def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: Features) -> Outcome:
+def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Train all layers from the probe, or from random weights, and deliver the better of probe and network."""
     scratch = isinstance(plan.strategy, Scratch)
     if scratch:
         result = _train_from_scratch(run, plan)
     else:
-        result = _finetune(run, plan, run.extractor.backbone, probe.head, features.layers["penultimate"])
+        result = _finetune(run, plan, run.extractor.backbone, probe.head, layer_of(features, "penultimate"))
     comparison = result.comparison
     if not result.accepted or comparison is None:
         return replace(_deliver(run, probe, result.message), history=result.history)
@@ -231,14 +260,11 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
     given = run.extractor.backbone
     backbone = load_backbone(given.reference.backbone, None, preprocess=given.preprocess)
     extractor = Extractor(backbone, run.extractor.settings)
-    untrained = compute_features(run.source, extractor, run.cache, precision="float32", progress=run.progress)
-    penultimate = untrained.layers["penultimate"]
+    penultimate = layer_of(_extract(run, extractor, "float32", layers=PENULTIMATE), "penultimate")
     return _finetune(run, plan, backbone, fit_head(run, penultimate), penultimate)
 
 
-def _finetune(
-    run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: NDArray[np.float32]
-) -> FineTuneResult:
+def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: OneLayer) -> FineTuneResult:
     with using_threads(run.rates.train_threads):
         return finetune(
             run.source,
@@ -248,6 +274,7 @@ def _finetune(
             features=features,
             settings=planned_settings(run.settings, plan, backbone),
             sample_weight=run.sample_weight,
+            groups=run.groups,
             seed=run.seed,
             device=run.extractor.device,
             workers=run.extractor.workers,

@@ -1,6 +1,7 @@
 """Fold by fold: a probe, a fine-tuning that starts from it, and how both predict the images held out."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +12,56 @@ from bottleneck.finetune.compare import ALPHAS, HeldOut, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.heads import LogisticHead
-from bottleneck.heads.folds import deal_folds
+from bottleneck.heads.blocks import FeatureBlocks
+from bottleneck.heads.duplicates import cut, group_copies, mark_rows
+from bottleneck.heads.folds import Folds, deal_parts
+
+
+@runtime_checkable
+class RowBlocks(FeatureBlocks, Protocol):
+    """Features in blocks, too many for memory, of which some rows can be taken as blocks again."""
+
+    def take(self, rows: NDArray[np.int64]) -> "RowBlocks":
+        """Return some of the rows, in the order given."""
+        ...
+
+
+ProbeFeatures = NDArray[np.float32] | RowBlocks
+
+
+def take_rows(features: ProbeFeatures, rows: NDArray[np.int64]) -> ProbeFeatures:
+    """Return some rows of features as what these are, an array or blocks."""
+    return features[rows] if isinstance(features, np.ndarray) else features.take(rows)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Probe:
-    """A fitted head with the features (n, n_features), labels and weights of all images."""
+    """A fitted head with the features (n, n_features), labels, weights and groups of all images."""
 
     head: LogisticHead
-    features: NDArray[np.float32]
+    features: ProbeFeatures
     labels: NDArray[np.generic]
     sample_weight: NDArray[np.float64]
+    groups: NDArray[np.intp] | None = None
+
+    def deal_folds(self, n_folds: int, rng: np.random.Generator) -> Folds:
+        """Deal the images to folds, copies and groups together."""
+        codes, features = codes_of(self.labels, self.head), self.features
+        blocks = cut(features) if isinstance(features, np.ndarray) else features
+        marks = mark_rows(blocks, n_samples=len(codes), n_features=self.head.n_features_in_)
+        n_folds, parts = deal_parts(n_folds, group_copies(marks, codes), codes, rng, groups=self.groups)
+        held_out = parts == np.arange(n_folds)[:, None]
+        return Folds(train=~held_out, held_out=held_out)
 
     def refitted_on(self, rows: NDArray[np.int64], *, seed: int) -> LogisticHead:
         """Return an equal head that has seen ``rows`` only, C and normalisation chosen among them."""
         fresh: LogisticHead = clone(self.head).set_params(random_state=seed)
-        return fresh.fit(self.features[rows], self.labels[rows], sample_weight=self.sample_weight[rows])
+        return fresh.fit(
+            take_rows(self.features, rows),
+            self.labels[rows],
+            sample_weight=self.sample_weight[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,7 +86,7 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     """
     plan = job.recipe.cross_fit
     codes = codes_of(probe.labels, probe.head)
-    folds = deal_folds(plan.n_folds, probe.features, codes, np.random.default_rng(job.seed))
+    folds = probe.deal_folds(plan.n_folds, np.random.default_rng(job.seed))
     n_used = min(plan.n_used, len(folds))
     if folds.held_out[:n_used].sum() < 2:
         raise InvalidInputError("too few different images of a class to hold any out")
@@ -72,7 +107,7 @@ def score_path(
     job: Job, probe: Probe, head: LogisticHead, path: Path, *, rows: NDArray[np.int64], codes: NDArray[np.int64]
 ) -> HeldOut:
     """Return how ``head`` (alpha 0) and the networks at the other alphas predict ``rows``."""
-    scores = [score_proba(head.predict_proba(probe.features[rows]), codes)]
+    scores = [score_proba(head.predict_proba(take_rows(probe.features, rows)), codes)]
     scores += [score_proba(predict_proba(job, path.at(alpha), rows), codes) for alpha in ALPHAS[1:]]
     correct, log_loss = zip(*scores, strict=True)
     return HeldOut(correct=np.stack(correct, axis=1), log_loss=np.stack(log_loss, axis=1), weights=job.weights[rows])

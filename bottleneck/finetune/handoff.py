@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from bottleneck.backbones import Backbone
 from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
 from bottleneck.finetune.compare import Comparison, compare, weighted_mean
-from bottleneck.finetune.crossfit import Probe, codes_of, cross_fit
+from bottleneck.finetune.crossfit import Probe, ProbeFeatures, codes_of, cross_fit, take_rows
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
@@ -69,9 +69,10 @@ def finetune(
     *,
     backbone: Backbone,
     head: LogisticHead,
-    features: NDArray[np.float32],
+    features: ProbeFeatures,
     settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008  frozen, so one for all is safe
     sample_weight: NDArray[np.float64] | None = None,
+    groups: NDArray[np.intp] | None = None,
     seed: int = 0,
     device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
     workers: int = 0,
@@ -97,11 +98,13 @@ def finetune(
         The frozen network.
     head : LogisticHead
         Fitted on ``features`` and ``labels``.
-    features : float32 array (n_samples, n_features)
+    features : float32 array (n_samples, n_features), or such rows in blocks
         Penultimate features of all images.
     settings : FineTuneSettings
     sample_weight : array (n_samples,) or None
         Multiplied with the class weights of the head.
+    groups : int array (n_samples,) or None
+        Which images belong together: none of a group is held out while another is trained on.
     seed : int
         The same seed gives the same weights; on CUDA up to operations that are not deterministic there.
     device : torch.device
@@ -127,7 +130,13 @@ def finetune(
     given = np.ones(len(source)) if sample_weight is None else sample_weight
     rows = np.flatnonzero(given)  # as in LogisticHead.fit, a row of weight 0 is no row
     recipe = recipe_for(backbone, settings, n_images=len(rows))
-    probe = Probe(head=head, features=features[rows], labels=labels[rows], sample_weight=given[rows])
+    probe = Probe(
+        head=head,
+        features=features if len(rows) == len(given) else take_rows(features, rows),
+        labels=labels[rows],
+        sample_weight=given[rows],
+        groups=None if groups is None else groups[rows],
+    )
     history: list[EpochRecord] = []
     mirror: MirrorCheck | None = None
     try:

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bottleneck.finetune.compare import weighted_mean
-from bottleneck.finetune.crossfit import Probe, codes_of
+from bottleneck.finetune.crossfit import Probe
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import predict_proba
 from bottleneck.finetune.probe_network import build_network
-from bottleneck.heads.folds import deal_folds
 
 MIRROR_Z = 2.0
 """Standard errors by which the probe must do worse on mirrored images before these are left out."""
@@ -59,9 +58,8 @@ def judge_mirroring(
 
 def check_mirroring(job: Job, probe: Probe) -> MirrorCheck:
     """Let a probe of some images predict others, and their mirror images."""
-    codes = codes_of(probe.labels, probe.head)
     rng = np.random.default_rng(job.seed)
-    folds = deal_folds(N_FOLDS, probe.features, codes, rng)
+    folds = probe.deal_folds(N_FOLDS, rng)
     learned = rng.permutation(np.flatnonzero(folds.train[0]))[:MOST_LEARNED]
     held = rng.permutation(np.flatnonzero(folds.held_out[0]))[:MOST_MIRRORED]
     head = probe.refitted_on(np.sort(learned), seed=job.seed)

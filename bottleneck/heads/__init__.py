@@ -8,6 +8,7 @@ from bottleneck.heads.normalize import (
     concatenate_blocks,
     normalize_rows,
 )
+from bottleneck.heads.rbf import RbfMachine
 from bottleneck.heads.screen import Gain, LearningPoint, ScreenRecord, ScreenResult, screen_features
 from bottleneck.heads.svm import SVMHead
 
@@ -18,6 +19,7 @@ __all__ = [
     "LinearMap",
     "LogisticHead",
     "Normalization",
+    "RbfMachine",
     "RowNormalization",
     "SVMHead",
     "ScreenRecord",

@@ -10,15 +10,22 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from bottleneck.heads.arrays import as_features
+from bottleneck.heads.blocks import BlockReader, FeatureBlocks, MemoryLimit, is_blocks
 from bottleneck.heads.calibration import log_probabilities
 from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.linear import LinearFit, fit_linear
-from bottleneck.heads.losses import Loss
+from bottleneck.heads.losses import SIGMOID, SOFTMAX, Loss
 from bottleneck.heads.normalize import Normalization, normalize_rows, row_normalization
-from bottleneck.heads.screen import choose_normalization
-from bottleneck.heads.training import ClassWeight, TrainingSet
+from bottleneck.heads.streaming import StreamedFit, fit_streamed
+from bottleneck.heads.training import ClassWeight, TrainingSet, make_generator, number_of_folds, parse_labels
 
 Floats = NDArray[np.floating[Any]]
+
+
+def logistic_loss(n_classes: int) -> Loss:
+    """Return the loss of logistic regression with so many classes."""
+    return SIGMOID if n_classes == 2 else SOFTMAX
 
 
 class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -30,6 +37,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     class_weight: ClassWeight
     max_iter: int
     tol: float
+    memory_limit: MemoryLimit
     random_state: int | np.random.RandomState | None
 
     classes_: NDArray[Any]
@@ -42,35 +50,31 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Cs_: NDArray[np.float64]
     scores_: NDArray[np.float64]
     n_iter_: int
+    n_passes_: int
     accuracy_cv_: float
     accuracy_se_: float
     log_loss_cv_: float
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return a decision for every class (n_samples, n_classes), or for the second of two classes (n_samples,)."""
-        decisions = self._decide(self._parse(X))
+        decisions = self._decisions(X)
         return decisions[:, 0] if decisions.shape[1] == 1 else decisions
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the class with the largest decision (n_samples,)."""
-        decisions = self._decide(self._parse(X))
+        decisions = self._decisions(X)
         positions = decisions[:, 0] > 0 if decisions.shape[1] == 1 else decisions.argmax(axis=1)
         labels: NDArray[Any] = self.classes_[positions.astype(np.intp)]
         return labels
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of every class's probability (n_samples, n_classes)."""
-        features = self._parse(X)
-        return log_probabilities(self._slope() * self._decide(features))
+        check_is_fitted(self)
+        return log_probabilities(self._slope() * self._decisions(X))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of every class (n_samples, n_classes)."""
         return np.exp(self.predict_log_proba(X))
-
-    def _choose_normalization(self, training: TrainingSet, rng: np.random.Generator) -> Normalization:
-        if self.normalize != "auto":
-            return self.normalize
-        return choose_normalization(training.features, training.labels, weights=training.weights, rng=rng)
 
     def _fit_linear(self, training: TrainingSet, folds: Folds, *, loss: Loss, calibrate: bool) -> LinearFit:
         fitted = fit_linear(
@@ -83,22 +87,76 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             tol=self.tol,
             max_iter=self.max_iter,
         )
-        if fitted.n_iter >= self.max_iter and fitted.residual > self.tol:
-            warnings.warn(
-                f"{type(self).__name__} stopped after {fitted.n_iter} iterations with a residual of "
-                f"{fitted.residual:.1e}, above its tol of {self.tol:.1e}. Raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        self._warn_unless_converged(fitted.n_iter, fitted.residual)
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.C_, self.n_iter_ = fitted.C, fitted.n_iter
         self.Cs_ = np.array([fitted.C]) if fitted.path is None else fitted.path.Cs
         self.scores_ = np.array([np.nan]) if fitted.path is None else fitted.path.log_losses
         return fitted
 
+    def _fit_streamed(
+        self, blocks: FeatureBlocks, y: Any, *, sample_weight: Any, groups: Any, loss: Loss | None, calibrate: bool
+    ) -> StreamedFit:
+        """Fit to features that pass by in blocks; loss None is the logistic one for so many classes."""
+        reader = BlockReader(blocks)
+        given = parse_labels(
+            self,
+            y,
+            n_samples=blocks.n_samples,
+            sample_weight=sample_weight,
+            class_weight=self.class_weight,
+            groups=groups,
+        )
+        self.classes_, self.n_features_in_ = given.classes, blocks.n_features
+        fitted = fit_streamed(
+            reader,
+            given,
+            loss=loss or logistic_loss(len(given.classes)),
+            kind=None if self.normalize == "auto" else self.normalize,
+            n_folds=number_of_folds(self.cv, owner=type(self).__name__),
+            Cs=None if isinstance(self.Cs, str) else self.Cs,
+            calibrate=calibrate,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            rng=make_generator(self.random_state),
+        )
+        self._warn_unless_converged(fitted.n_iter, fitted.residual)
+        self.normalize_, self.coef_, self.intercept_ = fitted.kind, fitted.coef, fitted.intercept
+        self.C_, self.n_iter_, self.n_passes_ = fitted.C, fitted.n_iter, fitted.n_passes
+        self.Cs_ = np.array([trial.C for trial in fitted.trials] or [fitted.C])
+        self.scores_ = np.array([trial.log_loss for trial in fitted.trials] or [np.nan])
+        self._record_sums(fitted)
+        return fitted
+
+    def _record_sums(self, fitted: StreamedFit) -> None:
+        """Keep what the best heads' held-out rows say, of which only sums are there."""
+        self.accuracy_cv_ = self.accuracy_se_ = self.log_loss_cv_ = np.nan
+        if fitted.best is None:
+            return
+        sums = fitted.best.held_out
+        accuracy = sums.correct / sums.weight
+        right, wrong = sums.squares
+        self.accuracy_cv_, self.log_loss_cv_ = accuracy, fitted.best.log_loss
+        self.accuracy_se_ = float(np.sqrt(right * (1 - accuracy) ** 2 + wrong * accuracy**2)) / sums.weight
+
+    def _warn_unless_converged(self, n_iter: int, residual: float) -> None:
+        if n_iter >= self.max_iter and residual > self.tol:
+            warnings.warn(
+                f"{type(self).__name__} stopped after {n_iter} iterations with a residual of {residual:.1e}, above "
+                f"its tol of {self.tol:.1e}. Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _decisions(self, X: Any) -> NDArray[np.float64]:
+        """Return the decisions (n, n_outputs) for features, or for blocks of them."""
+        if is_blocks(X):
+            return np.concatenate([self._decide(self._parse(block)) for block in X])
+        return self._decide(self._parse(X))
+
     def _parse(self, X: Any) -> Floats:
         check_is_fitted(self)
-        features: Floats = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        features: Floats = validate_data(self, as_features(X), dtype=[np.float64, np.float32], reset=False)
         return features
 
     def _decide(self, features: Floats) -> NDArray[np.float64]:

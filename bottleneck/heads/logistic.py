@@ -6,16 +6,35 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_expit
 from sklearn.utils.validation import check_is_fitted
 
 from bottleneck.errors import InvalidInputError
-from bottleneck.heads.base import Head
-from bottleneck.heads.folds import CrossValidation
+from bottleneck.heads.base import Head, logistic_loss
+from bottleneck.heads.blocks import MemoryLimit, is_blocks, load_blocks, streamed
+from bottleneck.heads.choice import choose_kind
+from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.linear import n_outputs
-from bottleneck.heads.losses import SIGMOID, SOFTMAX
+from bottleneck.heads.means import fit_means
+from bottleneck.heads.multilabel import (
+    LabelledRows,
+    check_single_label,
+    choose_shared_kind,
+    fit_labels,
+    fold_labelled_rows,
+    is_multilabel,
+    parse_labelled_rows,
+)
 from bottleneck.heads.normalize import Normalization, RowNormalization, row_normalization
 from bottleneck.heads.threads import limited_threads
-from bottleneck.heads.training import ClassWeight, check_settings, make_folds, make_generator, parse_training_set
+from bottleneck.heads.training import (
+    ClassWeight,
+    TrainingSet,
+    check_settings,
+    make_folds,
+    make_generator,
+    parse_training_set,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,17 +63,22 @@ class LogisticHead(Head):
         (``"none"``: on features as they are). ``"auto"`` tries three a decade until held-out log-loss has turned.
     cv
         Number of stratified folds, a scikit-learn splitter or an iterable of (train, test) indices. With a number,
-        identical rows are never on both sides, and a class with a single distinct row is never held out. If that
-        leaves nothing to hold out, C is a default for very few images (``bottleneck.heads.path.TYPICAL_C``).
+        copies of a picture and rows of one group are never on both sides, and a class with a single distinct row is
+        never held out. With one image of each of three or more classes an image goes to the class whose image it
+        resembles most (nearest class mean, by cosine); otherwise C is a default if nothing can be held out.
     normalize
         ``"center"`` (centre and one scale for all features), ``"l2"`` (rows to unit length first), ``"standardize"``
-        (a scale for each feature), ``"none"``, or ``"auto"`` to choose one of the first three.
+        (a scale for each feature), ``"none"``, or ``"auto"`` to choose one of the first three. With up to three images
+        of a class there is nothing to choose by, and it is ``"l2"``.
     class_weight
         Weights of classes: a dict, ``"balanced"`` or None. They count in fitting and in the log-loss that chooses C.
     max_iter
         Most iterations of the final fit.
     tol
         Where the final fit ends: largest entry of the preconditioned gradient over the root of the total weight.
+    memory_limit
+        Bytes that a fit in memory may take: features that need more are gone through on disk, to the same result
+        (``cv`` has to be a number then). ``"auto"`` is half of what is available.
     random_state
         Seeds the folds, and the sample that is screened when there are thousands of rows.
 
@@ -66,17 +90,29 @@ class LogisticHead(Head):
     intercept_ : ndarray (n_classes,) or (1,)
     normalize_ : str
     C_ : float
+        NaN if each class has one image and the nearest class mean decides.
     Cs_, scores_ : ndarray (n_tried,)
         The Cs tried and the mean log-loss of held-out rows at each. ``C_`` minimises their sum plus half a nat for
         each squared decade from a typical C, which matters with few rows only.
     oof_proba_ : ndarray (n_samples, n_classes)
-        Probabilities of each row by the fold that held it out; NaN where none did.
+        Probabilities of each row by the fold that held it out; NaN where none did. Not there after a fit from disk.
     accuracy_cv_, accuracy_se_, log_loss_cv_ : float
         Accuracy of those, its standard error, and log-loss, weighted by ``sample_weight``; NaN if nothing was held out.
     n_iter_ : int
         Iterations of the final fit.
+    n_passes_ : int
+        How often the features were read; after a fit from disk only.
     n_features_in_ : int
+    multilabel_ : bool
+        Whether rows have any number of labels. If so, ``classes_`` numbers them, ``coef_`` has a row for each, ``C_``
+        is (n_labels,), and ``Cs_`` and ``scores_`` are lists of arrays; ``predict`` gives zeros and ones, and
+        ``predict_proba`` the probability of each label (n_samples, n_labels). Accuracy is the share of right labels.
     """
+
+    multilabel_: bool
+    C_: Any
+    Cs_: Any
+    scores_: Any
 
     def __init__(
         self,
@@ -87,6 +123,7 @@ class LogisticHead(Head):
         class_weight: ClassWeight = None,
         max_iter: int = 1000,
         tol: float = 1e-7,
+        memory_limit: MemoryLimit = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.Cs = Cs
@@ -95,24 +132,127 @@ class LogisticHead(Head):
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
+        self.memory_limit = memory_limit
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the head to features (n_samples, n_features) and labels (n_samples,); a row of weight 0 is no row."""
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
+        """Fit the head to features and their labels.
+
+        Parameters
+        ----------
+        X
+            Features (n_samples, n_features): anything scikit-learn takes, half precision or a torch tensor; a memory
+            map, or blocks of rows: an object with ``n_samples`` and ``n_features`` that yields consecutive arrays
+            (m, n_features) each time it is iterated. What is too large for ``memory_limit`` is read from disk again
+            and again.
+        y
+            Labels (n_samples,), at least two different ones; or zeros and ones (n_samples, n_labels) for rows with any
+            number of labels, each of which has a head of its own on the same normalisation.
+        sample_weight
+            Weight of each row (n_samples,); a row of weight 0 is no row.
+        groups
+            Which rows belong together (n_samples,), as pictures of one patient or place do: a group is never on both
+            sides of a split, and its rows do not vouch for each other in choosing C and normalisation. A splitter
+            given as ``cv`` is passed them.
+        """
         check_settings(self)
-        training = parse_training_set(self, X, y, sample_weight=sample_weight, class_weight=self.class_weight)
+        self.multilabel_ = is_multilabel(y)
+        if self.multilabel_:
+            return self._fit_labels(X, y, sample_weight=sample_weight, groups=groups)
+        blocks = streamed(X, self.memory_limit)
+        if blocks is not None:
+            self._fit_streamed(blocks, y, sample_weight=sample_weight, groups=groups, loss=None, calibrate=False)
+            self._centre_intercepts()
+            return self
+        X = load_blocks(X) if is_blocks(X) else X
+        training = parse_training_set(
+            self, X, y, sample_weight=sample_weight, class_weight=self.class_weight, groups=groups
+        )
         rng = make_generator(self.random_state)
         self.classes_ = training.classes
         with limited_threads(training.flops):
-            self.normalize_ = self._choose_normalization(training, rng)
             folds = make_folds(self.cv, training, rng)
-            loss = SIGMOID if len(training.classes) == 2 else SOFTMAX
+            self.normalize_ = choose_kind(training, folds, rng) if self.normalize == "auto" else self.normalize
+            loss = logistic_loss(len(training.classes))
+            if len(training.classes) > 2 and self._has_no_choice(training, folds):
+                self._fit_means(training)
+                return self
             fitted = self._fit_linear(training, folds, loss=loss, calibrate=False)
+        self._centre_intercepts()
+        self._record_held_out(training, None if fitted.path is None else fitted.path.best.decisions)
+        return self
+
+    def _fit_labels(self, X: Any, y: Any, *, sample_weight: Any, groups: Any) -> Self:
+        given = parse_labelled_rows(
+            self, X, y, sample_weight=sample_weight, class_weight=self.class_weight, groups=groups
+        )
+        rng = make_generator(self.random_state)
+        n_samples, n_features = given.features.shape
+        with limited_threads(10.0 * n_samples * min(n_samples, n_features)):
+            folds = fold_labelled_rows(self.cv, given, rng)
+            self.normalize_ = choose_shared_kind(given, rng) if self.normalize == "auto" else self.normalize
+            Cs = None if isinstance(self.Cs, str) else self.Cs
+            heads = fit_labels(given, folds, kind=self.normalize_, Cs=Cs, tol=self.tol, max_iter=self.max_iter)
+        slowest = max(heads, key=lambda head: head.n_iter)
+        self._warn_unless_converged(slowest.n_iter, slowest.residual)
+        self.classes_ = np.arange(len(heads))
+        self.coef_ = np.stack([head.coef for head in heads])
+        self.intercept_ = np.array([head.intercept for head in heads])
+        self.C_, self.n_iter_ = np.array([head.C for head in heads]), slowest.n_iter
+        self.Cs_, self.scores_ = [head.Cs for head in heads], [head.log_losses for head in heads]
+        self._record_labels(given, np.stack([head.held_out for head in heads], axis=1))
+        return self
+
+    def _record_labels(self, given: LabelledRows, logits: NDArray[np.float64]) -> None:
+        """Keep what held-out rows say, on average over labels; a label that no row is held out for counts as none."""
+        self.oof_proba_ = np.full(given.targets.shape, np.nan)
+        self.oof_proba_[given.rows] = expit(logits)
+        self.accuracy_cv_ = self.accuracy_se_ = self.log_loss_cv_ = np.nan
+        held = ~np.isnan(logits)
+        scored = held.any(axis=1)
+        if not scored.any():
+            return
+        n_held = held.sum(axis=1)[scored]
+        right = (((logits > 0) == given.labels) & held).sum(axis=1)[scored] / n_held
+        losses = -log_expit(np.where(given.labels, logits, -logits))
+        losses = np.where(held, losses, 0).sum(axis=1)[scored] / n_held
+        share = given.sample_weights[scored] / given.sample_weights[scored].sum()
+        self.accuracy_cv_, self.log_loss_cv_ = float(share @ right), float(share @ losses)
+        self.accuracy_se_ = float(np.sqrt(np.square(share) @ np.square(right - self.accuracy_cv_)))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the class with the largest decision (n_samples,), or zeros and ones (n_samples, n_labels)."""
+        if not getattr(self, "multilabel_", False):
+            return super().predict(X)
+        chosen: NDArray[Any] = (self.decision_function(X) > 0).astype(int)
+        return chosen
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of each class's, or each label's, probability (n_samples, n_classes)."""
+        if not getattr(self, "multilabel_", False):
+            return super().predict_log_proba(X)
+        return np.asarray(log_expit(self.decision_function(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _centre_intercepts(self) -> None:
         if len(self.intercept_) > 1:
             # A softmax does not see what all classes share.
             self.intercept_ -= self.intercept_.mean()
-        self._record_held_out(training, None if fitted.path is None else fitted.path.best.decisions)
-        return self
+
+    def _has_no_choice(self, training: TrainingSet, folds: Folds) -> bool:
+        """Say whether there is one image of each class, of which a C or a fold could say nothing."""
+        return len(folds) == 0 and isinstance(self.Cs, str) and self.normalize_ == "l2"
+
+    def _fit_means(self, training: TrainingSet) -> None:
+        fitted = fit_means(training)
+        self.coef_, self.intercept_ = fitted.coef, fitted.intercept
+        self.C_, self.n_iter_ = np.nan, 0
+        self.Cs_ = self.scores_ = np.array([np.nan])
+        self._record_held_out(training, None)
 
     @classmethod
     def from_arrays(
@@ -153,6 +293,7 @@ class LogisticHead(Head):
     def linear_on_normalised(self) -> LinearMap:
         """Return the head as a linear layer on rows; for two classes its rows are opposite, and softmax is the same."""
         check_is_fitted(self)
+        check_single_label(getattr(self, "multilabel_", False), "A softmax layer")
         weight, bias = self.coef_, self.intercept_
         if len(weight) == 1:
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

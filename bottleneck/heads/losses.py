@@ -20,11 +20,13 @@ class Loss:
     """A loss of logits (heads, outputs, rows) and labels (rows,).
 
     ``residuals`` overwrites the logits with the derivative of the loss by them and returns the loss of every row
-    (heads, rows); ``curvature`` turns those derivatives into the diagonal of the second derivative.
+    (heads, rows); ``curvature`` turns those derivatives into the diagonal of the second derivative. ``bend``
+    multiplies changes of the logits of one head (outputs, rows) by its whole second derivative there.
     """
 
     residuals: Callable[[Floats, NDArray[np.intp]], Floats]
     curvature: Callable[[Floats], Floats]
+    bend: Callable[[Floats, NDArray[np.intp], Floats], Floats]
 
 
 def _softmax(logits: Floats, labels: NDArray[np.intp]) -> Floats:
@@ -66,10 +68,22 @@ def _probability_curvature(residuals: Floats) -> Floats:
     return curvature
 
 
+def _softmax_bend(residuals: Floats, labels: NDArray[np.intp], changes: Floats) -> Floats:
+    proba = residuals.copy()
+    proba[labels, np.arange(len(labels))] += 1
+    bent: Floats = proba * changes
+    bent -= proba * bent.sum(axis=0)
+    return bent
+
+
+def _diagonal_bend(curvature: Callable[[Floats], Floats]) -> Callable[[Floats, NDArray[np.intp], Floats], Floats]:
+    return lambda residuals, labels, changes: curvature(residuals) * changes
+
+
 def _hinge_curvature(residuals: Floats) -> Floats:
     return np.where(residuals != 0, residuals.dtype.type(2), residuals.dtype.type(0))
 
 
-SOFTMAX = Loss(residuals=_softmax, curvature=_probability_curvature)
-SIGMOID = Loss(residuals=_sigmoid, curvature=_probability_curvature)
-SQUARED_HINGE = Loss(residuals=_squared_hinge, curvature=_hinge_curvature)
+SOFTMAX = Loss(residuals=_softmax, curvature=_probability_curvature, bend=_softmax_bend)
+SIGMOID = Loss(residuals=_sigmoid, curvature=_probability_curvature, bend=_diagonal_bend(_probability_curvature))
+SQUARED_HINGE = Loss(residuals=_squared_hinge, curvature=_hinge_curvature, bend=_diagonal_bend(_hinge_curvature))

@@ -38,6 +38,14 @@ class Normalizer:
         normalized /= self.scale
         return normalized
 
+    def to_float32(self, features: Floats) -> NDArray[np.float32]:
+        """Return the normalised features (n, n_features) rounded to float32, with no larger array on the way."""
+        normalized = np.empty(features.shape, np.float32)
+        for start in range(0, len(features), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            normalized[block] = self(features[block])
+        return normalized
+
     def fold(self, coef: Floats, intercept: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Turn coefficients and intercepts for normalised features into those for ``rows(x)``."""
         folded = coef / self.scale
@@ -64,20 +72,32 @@ def fit_normalizer(features: Floats, weights: Floats, kind: Normalization) -> No
     C means about the same as after ``standardize``, which divides each feature by its own standard deviation.
     Constant features are left unscaled. ``none`` centres too, which an intercept undoes exactly and rounding likes.
     """
-    rows = normalize_rows(features, row_normalization(kind))
     share = weights / weights.sum(dtype=float)
-    center = share @ rows
+    center, variance = _moments(features, share, row_normalization(kind))
     if kind == "none":
         return Normalizer(kind=kind, center=center, scale=np.ones_like(center))
-    variance = np.zeros_like(center)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        variance += share[block] @ np.square(rows[block] - center)
     # A constant feature has a variance of rounding errors, relative to its mean.
     variance[variance <= (10 * np.finfo(features.dtype).eps * center) ** 2] = 0
     if kind != "standardize":
         variance = np.full_like(variance, variance.mean())
     return Normalizer(kind=kind, center=center, scale=np.where(variance > 0, np.sqrt(variance), 1))
+
+
+def _moments(
+    features: Floats, share: NDArray[np.float64], rows: RowNormalization
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and variance of each feature (n_features,), block by block in float64."""
+    first = normalize_rows(features[:1], rows).astype(np.float64)[0]
+    mean, square = np.zeros_like(first), np.zeros_like(first)
+    for start in range(0, len(features), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        # Relative to the first row, so that a large mean does not drown a small variance.
+        shifted = normalize_rows(features[block], rows).astype(np.float64)
+        shifted -= first
+        mean += share[block] @ shifted
+        np.square(shifted, out=shifted)
+        square += share[block] @ shifted
+    return first + mean, np.maximum(square - np.square(mean), 0)
 
 
 def concatenate_blocks(blocks: Sequence[Floats], *, balance: BlockBalance = "width") -> Floats:

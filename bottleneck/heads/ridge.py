@@ -43,12 +43,11 @@ def leave_one_out(
     scores, spectrum = rotation.scores, rotation.spectrum
     centred = root * (targets - share @ targets)
     projected = scores.T @ centred
-    squares = np.square(scores)
     if penalties is None:
         mean_eigenvalue = spectrum.sum() / max(1, len(spectrum))
         penalties = PENALTIES.astype(features.dtype) * (mean_eigenvalue or 1)
-    for penalty in penalties:
-        shrink = 1 / (spectrum + penalty)
-        leverage = share + squares @ shrink
+    shrinks = 1 / (spectrum[:, None] + penalties)
+    leverages = share[:, None] + np.square(scores) @ shrinks
+    for penalty, shrink, leverage in zip(penalties, shrinks.T, leverages.T, strict=True):
         residuals = (centred - scores @ (shrink[:, None] * projected)) / (root * (1 - leverage)[:, None])
         yield LeaveOneOut(penalty=float(penalty), predictions=targets - residuals)

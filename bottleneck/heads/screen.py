@@ -39,6 +39,9 @@ MAX_WIDE_ROWS = 2048
 """Rows screened: all up to here (the lower number when features are more than that), else a stratified sample. An
 eigendecomposition costs the cube of the smaller of rows and features."""
 
+CHOICE_ROWS, CHOICE_ROWS_PER_CLASS = 512, 20
+"""Rows, and rows of each class, that are enough where nothing but the normalisation is to be chosen."""
+
 CURVE_PARTS = (4, 2)
 
 MIN_SCORED = 0.9
@@ -180,21 +183,28 @@ def choose_normalization(
     features: Floats, labels: NDArray[np.intp], *, weights: Floats, rng: np.random.Generator
 ) -> Normalization:
     """Return the normalisation to trust for features (n, d); with one row of each class there is nothing to go by."""
-    rows, weights = distinct_rows([features], labels, weights, rng)
+    enough = max(CHOICE_ROWS, CHOICE_ROWS_PER_CLASS * (int(labels.max()) + 1))
+    rows, weights = distinct_rows([features], labels, weights, rng, limit=enough)
     if np.bincount(labels[rows]).max() < 2:
         return _candidates(features.shape[1])[0]
     return _most_trusted(screen_block("", [features[rows]], labels[rows], weights)).normalization
 
 
 def distinct_rows(
-    arrays: Sequence[Floats], labels: NDArray[np.intp], weights: Floats, rng: np.random.Generator
+    arrays: Sequence[Floats],
+    labels: NDArray[np.intp],
+    weights: Floats,
+    rng: np.random.Generator,
+    *,
+    limit: int = MAX_ROWS,
 ) -> tuple[NDArray[np.intp], Floats]:
-    """Return the rows to screen, and their weights.
+    """Return the rows to screen, at most ``limit``, and their weights.
 
     One row stands for all its copies, with the sum of their weights: a picture must not vouch for its own copy.
     """
     rows = np.flatnonzero(weights > 0)
-    limit = MAX_ROWS if max(array.shape[1] for array in arrays) <= MAX_WIDE_ROWS else MAX_WIDE_ROWS
+    if max(array.shape[1] for array in arrays) > MAX_WIDE_ROWS:
+        limit = min(limit, MAX_WIDE_ROWS)
     if len(rows) > limit:
         rows = rows[deal(labels[rows], -(-len(rows) // limit), rng) == 0]
     groups = duplicate_groups(np.concatenate([array[rows] for array in arrays], axis=1), labels[rows])
@@ -234,7 +244,7 @@ def _record(
 ) -> ScreenRecord:
     scored = np.bincount(labels)[labels] > 1
     targets = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    normalized = fit_normalizer(features, weights, kind)(features).astype(np.float32)
+    normalized = fit_normalizer(features, weights, kind).to_float32(features)
     candidates = leave_one_out(normalized, labels, weights=weights)
     errors = ((loo, np.square(loo.predictions - targets).sum(axis=1)[scored]) for loo in candidates)
     loo, squared_errors = min(errors, key=lambda candidate: float(weights[scored] @ candidate[1]))

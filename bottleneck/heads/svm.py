@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.heads.base import Head
+from bottleneck.heads.blocks import MemoryLimit, is_blocks, load_blocks, streamed
+from bottleneck.heads.choice import choose_kind
 from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.losses import SQUARED_HINGE
 from bottleneck.heads.normalize import Normalization
@@ -40,8 +42,8 @@ class SVMHead(Head):
         0.1, 1, 10 and 100.
     kernel
         ``"linear"``, or ``"rbf"`` for scikit-learn's ``SVC`` with ``gamma="scale"`` on the normalised features.
-    cv, normalize, class_weight, max_iter, tol, random_state
-        As in :class:`LogisticHead`. ``max_iter`` and ``tol`` are for the linear kernel.
+    cv, normalize, class_weight, max_iter, tol, memory_limit, random_state
+        As in :class:`LogisticHead`. ``max_iter``, ``tol`` and ``memory_limit`` are for the linear kernel.
 
     Attributes
     ----------
@@ -51,12 +53,14 @@ class SVMHead(Head):
         As in :class:`LogisticHead`, from calibrated decisions.
     coef_, intercept_ : ndarray
         As in :class:`LogisticHead`; linear kernel only.
+    machine_ : RbfMachine
+        Support vectors, their weights and the normalisation, as arrays; RBF kernel only.
     slope_ : float
         What makes decisions into logits; NaN if nothing was held out.
     """
 
     slope_: float
-    _machine: RbfMachine
+    machine_: RbfMachine
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class SVMHead(Head):
         class_weight: ClassWeight = None,
         max_iter: int = 1000,
         tol: float = 1e-7,
+        memory_limit: MemoryLimit = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.Cs = Cs
@@ -77,19 +82,47 @@ class SVMHead(Head):
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
+        self.memory_limit = memory_limit
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the head to features (n_samples, n_features) and labels (n_samples,); a row of weight 0 is no row."""
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
+        """Fit the head to features and their labels.
+
+        Parameters
+        ----------
+        X
+            Features (n_samples, n_features): anything scikit-learn takes, half precision or a torch tensor; a memory
+            map, or blocks of rows: an object with ``n_samples`` and ``n_features`` that yields consecutive arrays
+            (m, n_features) each time it is iterated. What is too large for ``memory_limit`` is read from disk again
+            and again.
+        y
+            Labels (n_samples,), at least two different ones.
+        sample_weight
+            Weight of each row (n_samples,); a row of weight 0 is no row.
+        groups
+            Which rows belong together (n_samples,), as pictures of one patient or place do: a group is never on both
+            sides of a split, and its rows do not vouch for each other in choosing C and normalisation. A splitter
+            given as ``cv`` is passed them.
+        """
         check_settings(self)
         if self.kernel not in KERNELS:
             raise wrong_parameter(type(self).__name__, "kernel", "one of 'linear', 'rbf'", self.kernel)
-        training = parse_training_set(self, X, y, sample_weight=sample_weight, class_weight=self.class_weight)
+        blocks = streamed(X, self.memory_limit) if self.kernel == "linear" else None
+        if blocks is not None:
+            fitted = self._fit_streamed(
+                blocks, y, sample_weight=sample_weight, groups=groups, loss=SQUARED_HINGE, calibrate=True
+            )
+            self.slope_ = np.nan if fitted.best is None else fitted.best.slope
+            return self
+        X = load_blocks(X) if is_blocks(X) else X
+        training = parse_training_set(
+            self, X, y, sample_weight=sample_weight, class_weight=self.class_weight, groups=groups
+        )
         rng = make_generator(self.random_state)
         self.classes_ = training.classes
         with limited_threads(training.flops):
-            self.normalize_ = self._choose_normalization(training, rng)
             folds = make_folds(self.cv, training, rng)
+            self.normalize_ = choose_kind(training, folds, rng) if self.normalize == "auto" else self.normalize
             fit = self._fit_rbf if self.kernel == "rbf" else self._fit_hinge
             decisions, self.slope_ = fit(training, folds)
         self._record_held_out(training, None if decisions is None else self.slope_ * decisions)
@@ -104,14 +137,14 @@ class SVMHead(Head):
     def _fit_rbf(self, training: TrainingSet, folds: Folds) -> tuple[Floats | None, float]:
         Cs = RBF_CS if isinstance(self.Cs, str) else self.Cs
         fitted = fit_rbf(training, folds, kind=self.normalize_, Cs=Cs)
-        self._machine = fitted.machine
-        self.C_, self.n_iter_ = fitted.C, int(np.max(fitted.machine.machine.n_iter_))
+        self.machine_ = fitted.machine
+        self.C_, self.n_iter_ = fitted.C, fitted.n_iter
         self.Cs_ = np.array([trial.C for trial in fitted.trials] or [fitted.C])
         self.scores_ = np.array([trial.log_loss for trial in fitted.trials] or [np.nan])
         return (None, np.nan) if fitted.best is None else (fitted.best.decisions, fitted.best.slope)
 
     def _decide(self, features: Floats) -> NDArray[np.float64]:
-        return self._machine.decide(features) if self.kernel == "rbf" else super()._decide(features)
+        return self.machine_.decide(features) if self.kernel == "rbf" else super()._decide(features)
 
     def _slope(self) -> float:
         if np.isnan(self.slope_):

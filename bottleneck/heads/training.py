@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_random_state, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
 
 from bottleneck.errors import InvalidInputError, did_you_mean, wrong_parameter
+from bottleneck.heads.arrays import as_array, as_features
 from bottleneck.heads.folds import CrossValidation, Folds, check_cross_validation, deal_folds, follow_splits
 from bottleneck.heads.normalize import NORMALIZATIONS
 
@@ -35,6 +36,8 @@ class TrainingSet:
     """(n,) positions of these rows in what the user passed"""
     targets: NDArray[Any]
     """what the user passed as y, rows without weight included"""
+    groups: NDArray[np.intp] | None = None
+    """(len(targets),) numbers of what the user passed as groups"""
 
     @property
     def flops(self) -> float:
@@ -43,7 +46,28 @@ class TrainingSet:
         return float(10 * n_samples * min(n_samples, n_features) * len(self.classes))
 
 
-def parse_training_set(head: BaseEstimator, X: Any, y: Any, *, sample_weight: Any, class_weight: Any) -> TrainingSet:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamedLabels:
+    """The rows of a streamed fit, without their features."""
+
+    labels: NDArray[np.intp]
+    """(n,) positions in ``classes``; 0 for rows of no weight"""
+    classes: NDArray[Any]
+    sample_weights: NDArray[np.float64]
+    """(n,)"""
+    weights: NDArray[np.float64]
+    """(n,) sample weights times class weights"""
+    groups: NDArray[np.intp] | None
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Positions of the rows that have a weight."""
+        return np.flatnonzero(self.sample_weights > 0)
+
+
+def parse_training_set(
+    head: BaseEstimator, X: Any, y: Any, *, sample_weight: Any, class_weight: Any, groups: Any = None
+) -> TrainingSet:
     """Check what was passed to ``fit`` and take rows of no weight out.
 
     Raises
@@ -53,15 +77,12 @@ def parse_training_set(head: BaseEstimator, X: Any, y: Any, *, sample_weight: An
     ValueError
         From scikit-learn's checks: lengths that differ, missing values, targets that are no classes, ...
     """
-    X, y = validate_data(head, X, y, dtype=[np.float64, np.float32])
+    X, y = validate_data(head, as_features(X), as_array(y), dtype=[np.float64, np.float32])
     check_classification_targets(y)
-    given = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    given = _check_sample_weight(as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
     rows = np.flatnonzero(given > 0)
     classes, labels = np.unique(y[rows], return_inverse=True)
-    if len(classes) < 2:
-        raise InvalidInputError(
-            f"{type(head).__name__} needs at least two classes to tell apart. The labels have one class: {classes[0]}."
-        )
+    check_class_count(head, classes)
     of_class = compute_class_weight(class_weight, classes=classes, y=y[rows], sample_weight=given[rows])
     return TrainingSet(
         features=X[rows] if len(rows) < len(X) else X,
@@ -71,14 +92,72 @@ def parse_training_set(head: BaseEstimator, X: Any, y: Any, *, sample_weight: An
         weights=given[rows] * of_class[labels],
         rows=rows,
         targets=y,
+        groups=parse_groups(groups, len(y)),
     )
+
+
+def parse_labels(
+    head: BaseEstimator, y: Any, *, n_samples: int, sample_weight: Any, class_weight: Any, groups: Any
+) -> StreamedLabels:
+    """Check what was passed to ``fit`` beside features in blocks; see :func:`parse_training_set`."""
+    targets = column_or_1d(as_array(y), warn=True)
+    if len(targets) != n_samples:
+        raise InvalidInputError(f"Every row needs a label. There are {n_samples} rows, but {len(targets)} labels.")
+    check_classification_targets(targets)
+    given = _check_sample_weight(as_array(sample_weight), targets, dtype=np.float64, ensure_non_negative=True)
+    rows = np.flatnonzero(given > 0)
+    classes, known = np.unique(targets[rows], return_inverse=True)
+    check_class_count(head, classes)
+    of_class = compute_class_weight(class_weight, classes=classes, y=targets[rows], sample_weight=given[rows])
+    labels = np.zeros(n_samples, dtype=np.intp)
+    labels[rows] = known
+    return StreamedLabels(
+        labels=labels,
+        classes=classes,
+        sample_weights=given,
+        weights=given * of_class[labels],
+        groups=parse_groups(groups, n_samples),
+    )
+
+
+def check_class_count(head: BaseEstimator, classes: NDArray[Any]) -> None:
+    """Refuse to tell one class apart."""
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"{type(head).__name__} needs at least two classes to tell apart. The labels have one class: {classes[0]}."
+        )
+
+
+def number_of_folds(cv: CrossValidation, *, owner: str) -> int:
+    """Return ``cv`` if it is a number, which is all that features in blocks can be split by."""
+    if isinstance(cv, int | np.integer):
+        return int(cv)
+    raise wrong_parameter(owner, "cv", "a number of folds for features that do not fit in memory", cv)
+
+
+def parse_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
+    """Number the groups that the user passed, one for each row.
+
+    Raises
+    ------
+    InvalidInputError
+        They are not one value for each row.
+    """
+    if groups is None:
+        return None
+    given = column_or_1d(as_array(groups))
+    if len(given) != n_samples:
+        raise InvalidInputError(f"Every row needs a group. There are {n_samples} rows, but {len(given)} groups.")
+    numbers: NDArray[np.intp] = np.unique(given, return_inverse=True)[1]
+    return numbers
 
 
 def make_folds(cv: CrossValidation, training: TrainingSet, rng: np.random.Generator) -> Folds:
     """Deal the rows to ``cv`` folds, or follow the splits given for all rows that the user passed."""
     if isinstance(cv, int | np.integer):
-        return deal_folds(int(cv), training.features, training.labels, rng)
-    folds = follow_splits(cv, training.targets)
+        groups = None if training.groups is None else training.groups[training.rows]
+        return deal_folds(int(cv), training.features, training.labels, rng, groups=groups)
+    folds = follow_splits(cv, training.targets, groups=training.groups)
     if not folds.train[:, training.rows].any(axis=1).all():
         raise InvalidInputError("A split of 'cv' has no training rows with a positive weight.")
     return Folds(train=folds.train[:, training.rows], held_out=folds.held_out[:, training.rows])
@@ -92,6 +171,7 @@ class Settings(Protocol):
     normalize: Any
     max_iter: Any
     tol: Any
+    memory_limit: Any
 
 
 def check_settings(head: Settings) -> None:
@@ -108,6 +188,9 @@ def check_settings(head: Settings) -> None:
         raise wrong_parameter(owner, "max_iter", "an integer of at least 1", head.max_iter)
     if not isinstance(head.tol, float | int | np.floating) or not head.tol > 0:
         raise wrong_parameter(owner, "tol", "a positive number", head.tol)
+    limit = head.memory_limit
+    if limit != "auto" and (isinstance(limit, str) or not isinstance(limit, float | int | np.number) or not limit >= 0):
+        raise wrong_parameter(owner, "memory_limit", "'auto' or a number of bytes", limit)
 
 
 def _are_positive(values: object) -> bool:

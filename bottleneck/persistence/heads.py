@@ -1,4 +1,4 @@
-"""What a fitted linear head learned, as arrays and numbers."""
+"""What a fitted head learned, as arrays and numbers."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bottleneck.errors import InvalidInputError, ModelFileError
-from bottleneck.heads import LogisticHead, SVMHead
+from bottleneck.heads import LogisticHead, RbfMachine, SVMHead
 
 HEADS: dict[str, type[LogisticHead] | type[SVMHead]] = {"LogisticHead": LogisticHead, "SVMHead": SVMHead}
 
@@ -16,6 +16,9 @@ LEARNED_NUMBERS = (
 )  # fmt: skip
 """A head from fine-tuning has only some of them; out-of-fold probabilities stay with the training data."""
 
+MACHINE = "machine_."
+"""Before the names of the arrays of an RBF kernel."""
+
 
 def describe_head(head: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the description and the arrays of a fitted head.
@@ -23,16 +26,20 @@ def describe_head(head: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises
     ------
     InvalidInputError
-        The head is not one of ours, or has no coefficients.
+        The head is not one of ours, or was fitted to several labels a row.
     """
     kind = type(head).__name__
-    if HEADS.get(kind) is not type(head) or not hasattr(head, "coef_"):
+    if HEADS.get(kind) is not type(head) or getattr(head, "multilabel_", False):
         raise InvalidInputError(
-            f"Only classifiers with a LogisticHead or a linear SVMHead can be saved without pickle. Got {head!r}. "
+            f"Only classifiers with a LogisticHead or an SVMHead for one class an image can be saved without pickle. "
+            f"Got {head!r}. "
             "joblib.dump saves any; load such a file only if you trust whoever wrote it."
         )
     numbers = {name: plain(getattr(head, name)) for name in LEARNED_NUMBERS if hasattr(head, name)}
     arrays = {name: np.ascontiguousarray(getattr(head, name)) for name in LEARNED_ARRAYS if hasattr(head, name)}
+    if hasattr(head, "machine_"):
+        learned = head.machine_.as_arrays()
+        arrays |= {MACHINE + name: np.ascontiguousarray(array).reshape(array.shape) for name, array in learned.items()}
     return {"kind": kind, "params": _json_params(head), "learned": numbers, "classes": describe_labels(head)}, arrays
 
 
@@ -54,10 +61,30 @@ def rebuild_head(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> 
     for name in LEARNED_ARRAYS:
         if name in arrays:
             setattr(head, name, arrays[name])
+    if isinstance(head, SVMHead) and head.kernel == "rbf":
+        head.machine_ = _rebuild_machine(head, arrays)
+    else:
+        _check_coefficients(head)
+    return head
+
+
+def _rebuild_machine(head: SVMHead, arrays: dict[str, NDArray[Any]]) -> RbfMachine:
+    learned = {name.removeprefix(MACHINE): array for name, array in arrays.items() if name.startswith(MACHINE)}
+    try:
+        machine = RbfMachine.from_arrays(learned, kind=head.normalize_)
+    except InvalidInputError as exc:
+        raise ModelFileError(f"The saved head is damaged. {exc}") from exc
+    if machine.support_vectors.shape[1] != head.n_features_in_ or len(machine.n_support) != len(head.classes_):
+        raise ModelFileError(
+            f"The saved head has support vectors {machine.support_vectors.shape} for {len(head.classes_)} classes."
+        )
+    return machine
+
+
+def _check_coefficients(head: LogisticHead | SVMHead) -> None:
     n_rows = 1 if len(head.classes_) == 2 else len(head.classes_)
     if head.coef_.shape != (n_rows, head.n_features_in_) or head.intercept_.shape != (n_rows,):
         raise ModelFileError(f"The saved head has coefficients {head.coef_.shape} for {len(head.classes_)} classes.")
-    return head
 
 
 def describe_labels(head: Any) -> dict[str, Any]:

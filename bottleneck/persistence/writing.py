@@ -38,7 +38,7 @@ def save(classifier: TransferClassifier, path: str | Path, *, include_backbone: 
     Parameters
     ----------
     classifier : TransferClassifier
-        Fitted, with a LogisticHead or a linear SVMHead.
+        Fitted, with a LogisticHead or an SVMHead.
     path : path
         The folder to write. One that holds a saved classifier is replaced; anything else there is left alone.
     include_backbone : bool

@@ -1,17 +1,42 @@
 import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
 
 from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.finetune.compare import ALPHAS
-from bottleneck.finetune.crossfit import codes_of, cross_fit
+from bottleneck.finetune.crossfit import codes_of, cross_fit, take_rows
 from tests.finetune.tasks import Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def rows_of_folds(task: Task) -> list[tuple[set[int], set[int]]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """An array that shows no more than seven rows at once."""
+
+    array: NDArray[np.float32]
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.array)
+
+    @property
+    def n_features(self) -> int:
+        return self.array.shape[1]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self.array[start : start + 7] for start in range(0, len(self.array), 7))
+
+    def take(self, rows: NDArray[np.int64]) -> "Blocks":
+        return Blocks(array=self.array[rows])
+
+
+def rows_of_folds(task: Task, *, groups: NDArray[np.intp] | None = None) -> list[tuple[set[int], set[int]]]:
     """Return the rows that were trained on, and those that were predicted, of each fold."""
     asked = []
     job = make_job(
@@ -22,7 +47,7 @@ def rows_of_folds(task: Task) -> list[tuple[set[int], set[int]]]:
         batch_size=1,
         steps=len(task.labels),
     )
-    cross_fit(job, probe_of(task))
+    cross_fit(job, replace(probe_of(task), groups=groups))
     assert [purpose for purpose, _ in asked] == ["train", "predict"] * (len(asked) // 2)
     return [(trained, predicted) for (_, trained), (_, predicted) in zip(asked[::2], asked[1::2], strict=True)]
 
@@ -45,6 +70,51 @@ def test_copies_of_an_image_are_never_on_both_sides(backbone):
 
     for trained, predicted in rows_of_folds(task):
         assert not {row % 12 for row in trained} & {row % 12 for row in predicted}
+
+
+def test_images_of_a_group_are_never_on_both_sides(backbone):
+    groups = np.arange(24) // 3
+
+    folds = rows_of_folds(make_task(*coloured_noise(24, seed=0), backbone), groups=groups)
+
+    assert len(folds) == 3
+    assert all(not set(groups[list(trained)]) & set(groups[list(predicted)]) for trained, predicted in folds)
+
+
+def test_probe_of_a_fold_is_chosen_by_groups(chance):
+    """Each image is there three times, with a little noise: only groups say that these are no news."""
+    rng = np.random.default_rng(0)
+    repeated = np.tile(np.arange(60), 3)
+    features = rng.standard_normal((60, 80))[repeated] + 0.3 * rng.standard_normal((180, 80))
+    labels = chance.labels[repeated]
+    probe = replace(probe_of(chance), features=features, labels=labels, sample_weight=np.ones(180), groups=repeated)
+
+    by_groups = probe.refitted_on(np.arange(180), seed=0)
+    by_images = replace(probe, groups=None).refitted_on(np.arange(180), seed=0)
+
+    assert by_groups.accuracy_cv_ < 0.65 < by_images.accuracy_cv_
+
+
+def test_folds_of_features_in_blocks_are_those_of_the_array(colours):
+    in_memory, rows = probe_of(colours), np.array([5, 3, 40])
+    in_blocks = replace(in_memory, features=Blocks(array=colours.features))
+
+    from_array, from_blocks = (probe.deal_folds(3, np.random.default_rng(0)) for probe in (in_memory, in_blocks))
+
+    np.testing.assert_array_equal(from_blocks.held_out, from_array.held_out)
+    np.testing.assert_array_equal(np.concatenate(list(take_rows(in_blocks.features, rows))), colours.features[rows])
+
+
+def test_features_in_blocks_are_compared_as_the_array_is(colours):
+    in_memory = make_task(colours.pixels, colours.labels, colours.backbone, Cs=[0.1])
+    head = clone(in_memory.head).set_params(memory_limit=1).fit(colours.features, colours.labels)
+    in_blocks = replace(probe_of(colours), head=head, features=Blocks(array=colours.features))
+
+    streamed = cross_fit(make_job(colours, steps=1), in_blocks).held_out
+
+    expected = cross_fit(make_job(colours, steps=1), probe_of(in_memory)).held_out
+    np.testing.assert_array_equal(streamed.correct[:, 0], expected.correct[:, 0])
+    np.testing.assert_allclose(streamed.log_loss[:, 0], expected.log_loss[:, 0], atol=1e-4)
 
 
 def test_probe_of_a_fold_has_not_seen_what_it_predicts(chance):

@@ -237,3 +237,22 @@ def test_harmless_flips_stay(colours):
     assert result.mirror is not None
     assert result.mirror.allowed
     assert "mirrored" not in result.message
+
+
+def test_groups_follow_the_images_that_count(colours):
+    """An image of weight 0 is no image: its group must not shift those of the others."""
+    counted = np.ones(60)
+    counted[:15] = 0
+    groups = np.arange(60) // 4
+    options = {"settings": dataclasses.replace(HOT, steps=3)}
+
+    weighted = run(colours, sample_weight=counted, groups=groups, **options)
+
+    part = dataclasses.replace(
+        colours,
+        source=as_image_source(colours.pixels[15:]),
+        labels=colours.labels[15:],
+        features=colours.features[15:],
+    )
+    np.testing.assert_equal(weighted.comparison, run(part, groups=groups[15:], **options).comparison)
+    assert weighted.comparison != run(part, **options).comparison

@@ -1,6 +1,7 @@
 """Decisions, classes and probabilities agree, and held-out rows are reported where they were passed."""
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss
@@ -115,3 +116,25 @@ def test_a_class_is_kept_however_few_images_it_has(head: LogisticHead | SVMHead,
     assert head.classes_.tolist() == [0, 1, 2, 3]
     assert np.isfinite(head.predict_proba(X)).all()
     assert not np.isnan(head.oof_proba_[:2]).any()
+
+
+def test_names_of_features_are_kept_and_checked(head: LogisticHead | SVMHead, draw: Draw) -> None:
+    X, y = draw(40, 3)
+    frame = pandas.DataFrame(X, columns=["red", "green", "blue"])
+
+    head.fit(frame, y)
+
+    assert head.feature_names_in_.tolist() == ["red", "green", "blue"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        head.predict(frame[["blue", "green", "red"]])
+
+
+def test_balanced_classes_count_alike(head: LogisticHead | SVMHead, draw: Draw) -> None:
+    X, y = draw(90, 5, n_classes=2, spread=3)
+    X, y = np.concatenate([X[y == 0], X[y == 1][:9]]), np.repeat([0, 1], [45, 9])
+
+    as_they_are, balanced = (
+        clone(head).set_params(class_weight=weight).fit(X, y).predict(X).mean() for weight in (None, "balanced")
+    )
+
+    assert balanced > as_they_are

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.model_selection import ShuffleSplit, StratifiedKFold
+from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads.folds import check_cross_validation, deal_folds, duplicate_groups, follow_splits
@@ -105,3 +105,69 @@ def test_rows_are_copies_when_features_and_label_agree() -> None:
 def test_what_is_no_cross_validation_is_refused(cv: object) -> None:
     with pytest.raises(InvalidInputError, match="The 'cv' parameter of LogisticHead must be an integer of at least 2"):
         check_cross_validation(cv, owner="LogisticHead")
+
+
+def test_near_copies_of_an_image_are_never_on_both_sides(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((24, 100)), np.arange(24) % 2
+    X[12:] = X[:12] + 0.001 * X[12:]
+
+    folds = deal_folds(3, X, y, rng)
+
+    assert (folds.held_out[:, :12] == folds.held_out[:, 12:]).all()
+    assert folds.held_out.any(axis=0).all()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_group_is_never_on_both_sides(mixed: bool, rng: np.random.Generator) -> None:
+    groups = np.sort(rng.integers(0, 20, size=200))
+    y = rng.integers(0, 3, size=200) if mixed else groups % 3
+
+    folds = deal_folds(5, rng.standard_normal((200, 3)), y, rng, groups=groups)
+
+    assert len(folds) == 5
+    assert (folds.held_out.sum(axis=0) == 1).all()
+    for group in range(20):
+        assert np.ptp(folds.held_out[:, groups == group].astype(int), axis=1).max(initial=0) == 0
+
+
+def test_groups_of_any_size_leave_folds_and_classes_even(rng: np.random.Generator) -> None:
+    groups = np.repeat(np.arange(60), rng.integers(1, 20, size=60))
+    y = rng.integers(0, 3, size=len(groups))
+
+    folds = deal_folds(5, rng.standard_normal((len(groups), 3)), y, rng, groups=groups)
+
+    for label in range(3):
+        counts = folds.held_out[:, y == label].sum(axis=1)
+        assert np.ptp(counts) <= 0.3 * counts.mean()
+
+
+def test_a_copy_takes_its_group_along(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((12, 2)), np.zeros(12, dtype=int)
+    X[0] = X[11]
+    groups = np.arange(12) // 2
+
+    folds = deal_folds(3, X, y, rng, groups=groups)
+
+    assert np.ptp(folds.held_out[:, [0, 1, 10, 11]].astype(int), axis=1).max() == 0
+
+
+def test_the_only_group_with_a_class_is_never_held_out(rng: np.random.Generator) -> None:
+    groups, y = np.repeat([0, 1, 2], 4), np.array([0, 1, 2, 2, 0, 1, 0, 1, 0, 1, 0, 1])
+
+    folds = deal_folds(5, rng.standard_normal((12, 2)), y, rng, groups=groups)
+
+    assert not folds.held_out[:, :4].any()
+    assert folds.held_out[:, 4:].any(axis=0).all()
+
+
+def test_a_splitter_is_given_the_groups() -> None:
+    y, groups = np.arange(12) % 2, np.repeat(np.arange(4), 3)
+
+    folds = follow_splits(GroupKFold(4), y, groups=groups)
+
+    assert sorted(tuple(groups[fold]) for fold in folds.held_out) == [(g, g, g) for g in range(4)]
+
+
+def test_a_splitter_that_lacks_its_groups_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"The splits of 'cv' cannot be followed\. .*groups"):
+        follow_splits(GroupKFold(4), np.arange(12) % 2)

@@ -81,15 +81,36 @@ def test_features_on_different_scales_are_standardised() -> None:
 
 
 def test_one_image_of_each_class_is_enough(draw: Draw) -> None:
-    X, y = draw(4, 30, n_classes=4)
+    X, y = draw(4, 40, n_classes=4)
 
     head = LogisticHead().fit(X, y)
 
     assert (head.predict(X) == y).all()
+    assert (head.predict_proba(X).max(axis=1) > 0.9).all()
     assert np.isnan(head.oof_proba_).all()
     assert np.isnan(head.accuracy_cv_)
     assert np.isnan(head.scores_).all()
+    assert np.isnan(head.C_)
+
+
+@pytest.mark.parametrize("settings", [{"Cs": [1.0]}, {"normalize": "center"}])
+def test_one_image_of_each_class_follows_what_was_asked_for(settings: dict[str, Any], draw: Draw) -> None:
+    X, y = draw(4, 40, n_classes=4)
+
+    head = LogisticHead(**settings).fit(X, y)
+
+    assert (head.predict(X) == y).all()
+    assert head.C_ > 0
     assert head.Cs_.tolist() == [head.C_]
+
+
+def test_two_images_of_each_class_are_not_screened(draw: Draw) -> None:
+    X, y = draw(8, 40, n_classes=4)
+
+    head = LogisticHead(random_state=0).fit(X * 10.0 ** (np.arange(40) % 5), y)
+
+    assert head.normalize_ == "l2"
+    assert head.C_ > 0
 
 
 def test_class_weights_move_predictions_to_the_heavy_class(draw: Draw) -> None:

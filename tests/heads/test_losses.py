@@ -51,6 +51,19 @@ def test_curvature_is_the_derivative_of_the_residuals(loss: Loss, n_outputs: int
 
 
 @pytest.mark.parametrize(("loss", "n_outputs"), CASES)
+def test_bends_are_the_derivative_of_the_residuals_in_any_direction(loss: Loss, n_outputs: int) -> None:
+    logits, labels = draw_logits(n_outputs)
+    change = np.random.default_rng(1).standard_normal(logits.shape)
+    here, beyond, before = logits.copy(), logits + STEP * change, logits - STEP * change
+
+    for residuals in (here, beyond, before):
+        loss.residuals(residuals, labels)
+
+    expected = (beyond - before) / (2 * STEP)
+    np.testing.assert_allclose(loss.bend(here[0], labels, change[0]), expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "n_outputs"), CASES)
 def test_large_logits_neither_overflow_nor_warn(loss: Loss, n_outputs: int) -> None:
     logits, labels = draw_logits(n_outputs)
     logits = (1e6 * logits).astype(np.float32)

@@ -35,7 +35,17 @@ def test_the_path_ends_soon_after_it_has_turned(draw: Draw) -> None:
 
     head = LogisticHead(normalize="none", random_state=0).fit(X, y)
 
-    assert len(head.Cs_) - 1 - np.flatnonzero(head.Cs_ == head.C_)[0] == PATIENCE
+    assert 1 <= len(head.Cs_) - 1 - np.flatnonzero(head.Cs_ == head.C_)[0] <= PATIENCE
+    np.testing.assert_allclose(np.diff(np.log10(head.Cs_)), 1 / 3)
+
+
+def test_the_path_goes_the_other_way_when_its_first_c_is_too_large() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20_000, 4)), rng.integers(2, size=20_000)
+
+    head = LogisticHead(normalize="none", random_state=0).fit(X, y)
+
+    assert 1 <= np.flatnonzero(head.Cs_ == head.C_)[0] <= PATIENCE
     np.testing.assert_allclose(np.diff(np.log10(head.Cs_)), 1 / 3)
 
 

@@ -54,10 +54,12 @@ def test_another_process_predicts_the_same(fitted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "head", [SVMHead(), LogisticHead(normalize="l2"), LogisticHead(normalize="standardize")], ids=str
+    "head",
+    [SVMHead(), SVMHead(kernel="rbf"), LogisticHead(normalize="l2"), LogisticHead(normalize="standardize")],
+    ids=str,
 )
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_every_linear_head_comes_back(head, n_classes, tmp_path):
+def test_every_head_comes_back(head, n_classes, tmp_path):
     labels = np.arange(24) % n_classes
     classifier = TransferClassifier(strategy="probe", head=head, cache_dir=tmp_path / "cache", random_state=0)
     classifier.fit(IMAGES, labels)
@@ -149,10 +151,12 @@ def test_unfitted_classifier_cannot_be_saved(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_head_without_coefficients_is_refused_with_a_way_out(tmp_path):
-    classifier = TransferClassifier(
-        strategy="probe", head=SVMHead(kernel="rbf"), cache_dir=tmp_path / "cache", random_state=0
-    )
+class OwnHead(LogisticHead):
+    """A head that is none of the library's."""
+
+
+def test_head_of_ones_own_is_refused_with_a_way_out(tmp_path):
+    classifier = TransferClassifier(strategy="probe", head=OwnHead(), cache_dir=tmp_path / "cache", random_state=0)
     classifier.fit(IMAGES, NAMES)
 
     with pytest.raises(InvalidInputError, match=r"joblib\.dump"):
