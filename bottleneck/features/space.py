@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache, FeatureSpace
-from bottleneck.extraction import CHECKED_ROWS, MIN_COSINE, CompileFacts, Extractor, Precision
+from bottleneck.extraction import CHECKED_ROWS, MIN_COSINE, CompileFacts, Extractor, Precision, decode_min_side
 from bottleneck.images import DECODE_VERSION, ImageSource, load_batches
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,14 @@ def _hardware(extractor: Extractor) -> str:
 def _lowest_cosine_of_first_images(extractor: Extractor, candidate: Precision, source: ImageSource) -> float | None:
     """Return the lowest cosine on the first images that can be read, or None if ``MOST_LOOKED_AT`` cannot."""
     rows = range(min(MOST_LOOKED_AT, len(source)))
-    batches = load_batches(source, rows, preprocess=extractor.backbone.preprocess, batch_size=CHECKED_ROWS, workers=0)
+    batches = load_batches(
+        source,
+        rows,
+        preprocess=extractor.backbone.preprocess,
+        batch_size=CHECKED_ROWS,
+        workers=0,
+        decode_min_side=decode_min_side(extractor.backbone),
+    )
     readable: list[NDArray[np.uint8]] = []
     with closing(batches):
         for batch in batches:

@@ -24,11 +24,14 @@ class HeldOut:
     correct : bool array (n, n_alphas)
     log_loss : float array (n, n_alphas)
     weights : float array (n,)
+    groups : int array (n,) or None
+        Images of one group err together; None: each by itself.
     """
 
     correct: NDArray[np.bool_]
     log_loss: NDArray[np.float64]
     weights: NDArray[np.float32]
+    groups: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,10 +91,12 @@ def score_proba(proba: NDArray[np.float64], codes: NDArray[np.int64]) -> tuple[N
 def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
     """Decide whether fine-tuning is kept: its gain must be positive and exceed ``z`` standard errors."""
     n_images = len(held_out.weights)
-    part = np.random.default_rng(seed).permutation(n_images) % N_PARTS
+    units = np.arange(n_images) if held_out.groups is None else np.unique(held_out.groups, return_inverse=True)[1]
+    part = (np.random.default_rng(seed).permutation(units.max() + 1) % N_PARTS)[units]
     choice = np.array([best_alpha(held_out, part != number) for number in range(N_PARTS)])[part]
     chosen_correct = held_out.correct[np.arange(n_images), choice]
-    gain, standard_error = weighted_mean(chosen_correct.astype(float) - held_out.correct[:, 0], held_out.weights)
+    gains = chosen_correct.astype(float) - held_out.correct[:, 0]
+    gain, standard_error = weighted_mean(gains, held_out.weights, units=units)
     best = best_alpha(held_out, np.ones(n_images, dtype=bool))
     path = path_scores(held_out)
     return Comparison(
@@ -124,8 +129,12 @@ def path_scores(held_out: HeldOut) -> tuple[AlphaScore, ...]:
     )
 
 
-def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> tuple[float, float]:
-    """Return a weighted mean and its standard error."""
+def weighted_mean(
+    values: NDArray[np.float64], weights: NDArray[np.float32], *, units: NDArray[np.intp] | None = None
+) -> tuple[float, float]:
+    """Return a weighted mean and its standard error; values of one unit (numbered from 0) vary together."""
     mean = float(np.average(values, weights=weights))
-    error = np.sqrt(np.sum((weights * (values - mean)) ** 2)) / np.sum(weights)
-    return mean, float(error)
+    deviations = weights * (values - mean)
+    if units is not None:
+        deviations = np.bincount(units, deviations).astype(float)
+    return mean, float(np.sqrt(np.sum(deviations**2)) / np.sum(weights))

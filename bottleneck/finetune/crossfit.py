@@ -110,7 +110,12 @@ def score_path(
     scores = [score_proba(head.predict_proba(take_rows(probe.features, rows)), codes)]
     scores += [score_proba(predict_proba(job, path.at(alpha), rows), codes) for alpha in ALPHAS[1:]]
     correct, log_loss = zip(*scores, strict=True)
-    return HeldOut(correct=np.stack(correct, axis=1), log_loss=np.stack(log_loss, axis=1), weights=job.weights[rows])
+    return HeldOut(
+        correct=np.stack(correct, axis=1),
+        log_loss=np.stack(log_loss, axis=1),
+        weights=job.weights[rows],
+        groups=rows if probe.groups is None else probe.groups[rows],
+    )
 
 
 def joined(parts: list[HeldOut]) -> HeldOut:
@@ -119,6 +124,7 @@ def joined(parts: list[HeldOut]) -> HeldOut:
         correct=np.concatenate([part.correct for part in parts]),
         log_loss=np.concatenate([part.log_loss for part in parts]),
         weights=np.concatenate([part.weights for part in parts]),
+        groups=np.concatenate([part.groups for part in parts if part.groups is not None]),
     )
 
 

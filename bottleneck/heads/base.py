@@ -180,5 +180,8 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         correct = log_proba.argmax(axis=1) == labels
         self.oof_proba_[training.rows[held_out]] = np.exp(log_proba)
         self.accuracy_cv_ = float(np.average(correct, weights=weights))  # exactly 1 if all are correct
-        self.accuracy_se_ = float(np.sqrt(np.square(share) @ np.square(correct - self.accuracy_cv_)))
+        deviations = share * (correct - self.accuracy_cv_)
+        if training.groups is not None:  # rows of one group err together
+            deviations = np.bincount(training.groups[training.rows[held_out]], deviations)
+        self.accuracy_se_ = float(np.sqrt(np.square(deviations).sum()))
         self.log_loss_cv_ = -float(share @ log_proba[np.arange(len(labels)), labels])

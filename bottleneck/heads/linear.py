@@ -61,7 +61,7 @@ def fit_linear(
     # Wide features are few; their axes of small variance need float64 to be told from rounding errors.
     precise = exact or n_samples < n_features
     normalized = normalizer(training.features) if precise else normalizer.to_float32(training.features)
-    spread = _fold_spread(normalized, folds.train * training.sample_weights, kind)
+    spread = fold_spread(normalized, folds.train * training.sample_weights, kind)
     rotation = rotate(normalized)
     final = Problem(
         scores=rotation.scores,
@@ -72,15 +72,15 @@ def fit_linear(
         loss=loss,
         n_outputs=n_outputs(len(training.classes)),
     )
-    rough = final if exact else _in_float32(final)
+    rough = final if exact else in_float32(final)
     path_tol = SMALL_TOL if exact else PATH_TOL
-    path = _choose(
-        rough, folds, _fold_penalty(spread, rotation, rough.scores.dtype), tol=path_tol, Cs=Cs, calibrate=calibrate
+    path = choose_on_path(
+        rough, folds, fold_penalty(spread, rotation, rough.scores.dtype), tol=path_tol, Cs=Cs, calibrate=calibrate
     )
     if path is None:
-        C, start = _untested_c(final, Cs), zero_heads(final)
+        C, start = untested_c(final, Cs), zero_heads(final)
     else:
-        C, start = path.best.C, _mean(path.best.heads)
+        C, start = path.best.C, mean_heads(path.best.heads)
     if exact:
         head = solve(final, C=C, start=start, tol=min(tol, SMALL_TOL), max_iter=max_iter)
         coef, intercept, n_iter, residual = head.coef[0], head.intercept[0], head.n_iter, head.residual
@@ -109,7 +109,7 @@ def n_outputs(n_classes: int) -> int:
     return 1 if n_classes == 2 else n_classes
 
 
-def _choose(
+def choose_on_path(
     final: Problem, folds: Folds, penalty: Floats, *, tol: float, Cs: Sequence[float] | None, calibrate: bool
 ) -> Path | None:
     """Walk the path of C with a head for each fold."""
@@ -126,7 +126,8 @@ def _is_small(training: TrainingSet, folds: Folds) -> bool:
     return bool(n_samples * min(n_samples, n_features) * n_heads <= SMALL)
 
 
-def _in_float32(problem: Problem) -> Problem:
+def in_float32(problem: Problem) -> Problem:
+    """Return the same problem in single precision, for the path."""
     return replace(
         problem,
         scores=problem.scores.astype(np.float32, copy=False),
@@ -136,20 +137,21 @@ def _in_float32(problem: Problem) -> Problem:
     )
 
 
-def _untested_c(problem: Problem, Cs: Sequence[float] | None) -> float:
+def untested_c(problem: Problem, Cs: Sequence[float] | None) -> float:
     """Return the C nearest to the typical one when no row can be held out to compare them."""
     typical = typical_c(problem)
     return typical if Cs is None else float(min(Cs, key=lambda C: abs(np.log(C / typical))))
 
 
-def _mean(heads: Solution) -> Solution:
+def mean_heads(heads: Solution) -> Solution:
+    """Return the mean of the heads of all folds, to start the final fit from."""
     return Solution(
         coef=heads.coef.mean(axis=0, keepdims=True, dtype=float),
         intercept=heads.intercept.mean(axis=0, keepdims=True, dtype=float),
     )
 
 
-def _fold_spread(normalized: Floats, weights: Floats, kind: Normalization) -> Floats:
+def fold_spread(normalized: Floats, weights: Floats, kind: Normalization) -> Floats:
     """Return the variance in each fold's training rows that the normalisation makes 1: (n_folds,) or (n_folds, d).
 
     Everything that is fitted to features is fitted inside the fold: a fold's own scale differs a little from that
@@ -173,7 +175,7 @@ def _fold_spread(normalized: Floats, weights: Floats, kind: Normalization) -> Fl
     return np.where(variance > CONSTANT_VARIANCE, variance, 1)
 
 
-def _fold_penalty(spread: Floats, rotation: Rotation, dtype: DTypeLike = np.float64) -> Floats:
+def fold_penalty(spread: Floats, rotation: Rotation, dtype: DTypeLike = np.float64) -> Floats:
     """Return the penalties in rotated coordinates that amount to each fold's own scale.
 
     Coefficients v on features divided by D, the root of the spread, have the penalty v'v. They are w = v / D

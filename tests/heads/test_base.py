@@ -55,6 +55,18 @@ def test_standard_errors_are_those_of_a_share(head: LogisticHead | SVMHead, draw
     assert head.accuracy_se_ == pytest.approx(np.sqrt(share * (1 - share) / 90))
 
 
+def test_standard_error_of_the_accuracy_is_over_groups(head: LogisticHead | SVMHead, draw: Draw) -> None:
+    X, y = draw(90, 10, spread=2)
+    groups = np.arange(90) // 3
+
+    head.fit(X, y, groups=groups)
+
+    scored = ~np.isnan(head.oof_proba_[:, 0])
+    errors = (head.classes_[head.oof_proba_[scored].argmax(axis=1)] == y[scored]) - head.accuracy_cv_
+    of_groups = [errors[groups[scored] == group].sum() for group in np.unique(groups[scored])]
+    assert head.accuracy_se_ == pytest.approx(np.sqrt(np.square(of_groups).sum()) / scored.sum())
+
+
 def test_rows_that_were_never_held_out_have_no_held_out_probabilities(head: LogisticHead | SVMHead, draw: Draw) -> None:
     X, y = draw(30, 10)
     y[y == 2] = 1
