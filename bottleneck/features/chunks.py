@@ -162,6 +162,8 @@ class _CachedPass:
     chunk_rows: int
     _begun: dict[int, "_CachedChunk"] = field(init=False, default_factory=dict)
     _rows_done: int = field(init=False, default=0)
+    _n_found: int = field(init=False, default=0)
+    _n_unreadable: int = field(init=False, default=0)
 
     def chunks(self, layers: Sequence[str]) -> Iterator[FeatureChunk]:
         """Yield every chunk in order; with ``layers=()`` the cache is filled and nothing is read back."""
@@ -224,6 +226,8 @@ class _CachedPass:
         if not n_claimed and not chunk.is_counted:
             chunk.is_counted = True
             self._rows_done += len(chunk.keyed.rows)
+            self._n_unreadable += len(chunk.keyed.reasons)
+            self._n_found += len(chunk.keyed.readable()) - chunk.rows_extracted
             self._report(0)
         return n_claimed
 
@@ -237,7 +241,14 @@ class _CachedPass:
         return self._begun[number]
 
     def _report(self, done: int, *, note: str = "") -> None:
-        self.progress(Progress(stage="features", done=self._rows_done + done, total=len(self.source), note=note))
+        self.progress(
+            Progress(stage="features", done=self._rows_done + done, total=len(self.source), note=note or self._so_far())
+        )
+
+    def _so_far(self) -> str:
+        """Say how many images of the finished chunks were found in the cache, and how many could not be read."""
+        counts = ((self._n_found, "found"), (self._n_unreadable, "unreadable"))
+        return ", ".join(f"{n:,} {what}" for n, what in counts if n)
 
 
 @dataclass(kw_only=True, slots=True)

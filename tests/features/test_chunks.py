@@ -127,6 +127,19 @@ def test_bad_image_is_reported_and_shifts_no_row(tiny_backbone, cache, image_fol
         assert np.array_equal(features["penultimate"], expected["penultimate"][good])
 
 
+def test_progress_counts_images_found_and_unreadable_ones(tiny_backbone, cache, image_folder):
+    paths = sorted(str(path) for path in image_folder.rglob("*.png"))
+    run(tiny_backbone, paths[1:], cache)
+    Path(paths[0]).write_bytes(b"<html>")
+    notes = []
+
+    extractor = Extractor(tiny_backbone, CPU)
+    source = as_image_source(paths)
+    list(feature_chunks(source, extractor, cache, precision="float32", progress=lambda event: notes.append(event.note)))
+
+    assert notes[-1] == f"{len(paths) - 1} found, 1 unreadable"
+
+
 def test_every_copy_of_a_bad_image_is_reported(tiny_backbone, cache):
     images = [b"not an image"] * 3
 
@@ -242,7 +255,7 @@ def test_rows_that_another_process_is_at_work_on_are_left_to_it(tiny_backbone, c
             other.append(FeatureRows(keys=first.keys, layers=first.layers))
 
     def progress(event):
-        if event.note:
+        if event.note.startswith("waiting"):
             notes.append((event.done, event.note))
 
     worker = threading.Thread(target=work_slowly)
