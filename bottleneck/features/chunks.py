@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bottleneck.cache import FeatureCache, FeatureRows, SpaceStore, as_stored
+from bottleneck.cache import FeatureCache, SpaceStore, as_stored
 from bottleneck.errors import CacheError, CorruptShardError, ImageFailure
 from bottleneck.extraction import Extractor, FeatureBatch, Precision
 from bottleneck.features.keyed import KeyedRows
+from bottleneck.features.pending import PendingRows
 from bottleneck.features.space import feature_space, remember_compiling
 from bottleneck.images import ImageSource
 from bottleneck.progress import Progress, ProgressCallback, silent
@@ -297,24 +298,24 @@ class _CachedChunk:
         wanted = self.keyed.rows[list(copies)]
         self._tell_what_is_to_come(len(wanted))
         self.job.note_origin()
-        pending: list[FeatureBatch] = []
+        pending = PendingRows(self.job.extractor.backbone.layer_widths, len(wanted))
         began = time.monotonic()
         try:
             with closing(self.job.extractor.extract(self.keyed.source, wanted, precision=self.job.precision)) as found:
                 for batch in found:
                     self._note(batch, copies)
                     if len(batch.rows):
-                        pending.append(batch)
+                        pending.add(batch)
                         self.job._report(0 if self.is_counted else self.keyed.index_of(int(batch.rows[-1])) + 1)
-                    if pending and time.monotonic() - began > SHARD_SECONDS:
-                        self.job.store.append(_as_rows(pending))
-                        pending, began = [], time.monotonic()
+                    if len(pending) and time.monotonic() - began > SHARD_SECONDS:
+                        self.job.store.append(pending.take())
+                        began = time.monotonic()
         except CacheError:  # a full disk is still full
-            pending = []
+            pending.take()
             raise
         finally:  # Ctrl-C too: what has been computed is kept
-            if pending:
-                self.job.store.append(_as_rows(pending))
+            if len(pending):
+                self.job.store.append(pending.take())
 
     def _tell_what_is_to_come(self, n_wanted: int) -> None:
         """Let the extractor know how large the job is, taking it that later chunks lack as much as this one."""
@@ -340,10 +341,3 @@ def _group_by_key(keys: NDArray[np.uint8], wanted: NDArray[np.int64]) -> dict[in
     for i in wanted.tolist():
         by_key.setdefault(keys[i].tobytes(), []).append(i)
     return {group[0]: group for group in by_key.values()}
-
-
-def _as_rows(batches: list[FeatureBatch]) -> FeatureRows:
-    return FeatureRows(
-        keys=np.concatenate([batch.keys for batch in batches]),
-        layers={layer: np.concatenate([batch.layers[layer] for batch in batches]) for layer in batches[0].layers},
-    )
