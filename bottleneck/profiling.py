@@ -19,8 +19,8 @@ from bottleneck.extraction import (
     Extractor,
     Precision,
     ThreadChoice,
-    available_memory,
     decode_min_side,
+    device_memory,
     map_in_lanes,
     using_threads,
 )
@@ -86,7 +86,7 @@ def profile_run(
         decode_seconds_per_image=rates.decode_seconds_per_image,
         forward_seconds_per_image=rates.forward_seconds_per_image,
         train_seconds_per_image=rates.train_seconds_per_image,
-        memory_available_bytes=available_memory(extractor.device),
+        memory_available_bytes=device_memory(extractor.device),
         train_bytes_per_image=rates.train_bytes_per_image,
         feature_bytes_per_image=2 * sum(widths.values()),
         rows_cached=rows_cached,

@@ -15,6 +15,7 @@ PACKAGE = Path(bottleneck.__file__).parent
 # Rows of the layout: a module imports its own unit and the rows above it in this table, nothing beside or below.
 ROWS = {
     "errors": 1,
+    "memory": 2,
     "planner": 2,
     "optional": 2,
     "progress": 2,

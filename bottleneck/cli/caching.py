@@ -99,7 +99,7 @@ def verify(
         else:
             extracted = _extract_again(images, opened, spaces, backbone=backbone, weights=weights, device=device)
     if report.bad and not repair:
-        print("Repair with: bottleneck verify --repair")
+        print(f"Repair with: {_repair_command(images, cache_dir, backbone=backbone, weights=weights, device=device)}")
     emit(
         json,
         good=report.n_good,
@@ -130,6 +130,20 @@ def _open_cache(cache_dir: Path | None) -> "FeatureCache":
     if not opened.spaces():
         raise InvalidInputError(f"The folder {where} holds no features. Name a cache folder with --cache-dir.")
     return opened
+
+
+def _repair_command(images: Path | None, cache_dir: Path | None, *, backbone: str, weights: str, device: str) -> str:
+    """Return the command that repairs what was just checked, with whatever was said besides."""
+    from shlex import join
+
+    said = (
+        ("--cache-dir", cache_dir, None),
+        ("--backbone", backbone, "embedded"),
+        ("--weights", weights, "default"),
+        ("--device", device, "auto"),
+    )
+    given = [part for name, value, default in said if value != default for part in (name, str(value))]
+    return join(["bottleneck", "verify", *([] if images is None else [str(images)]), "--repair", *given])
 
 
 def _command_for(opened: "FeatureCache", space: "FeatureSpace") -> str:

@@ -10,8 +10,9 @@ from bottleneck.cache import FeatureCache
 from bottleneck.estimators.layers import join_layers
 from bottleneck.extraction import Extractor, Precision
 from bottleneck.features import FeatureBlocks, Features, FeaturesOnDisk, compute_features, features_on_disk
-from bottleneck.heads.blocks import MEMORY_SHARE, available_memory, needs_streaming
+from bottleneck.heads.blocks import MEMORY_SHARE, needs_streaming
 from bottleneck.images import ImageSource
+from bottleneck.memory import available_memory
 from bottleneck.progress import ProgressCallback, silent
 
 BLOCK_NUMBERS = 8 * 1024 * 1024

@@ -5,9 +5,10 @@ from bottleneck.extraction.arrangement import Arrangement
 from bottleneck.extraction.compiled import CompileFacts
 from bottleneck.extraction.devices import (
     Precision,
-    available_memory,
+    device_memory,
     fastest_precision,
     in_precision,
+    is_out_of_memory,
     resolve_device,
 )
 from bottleneck.extraction.extract import CHECKED_ROWS, Extractor, FeatureBatch, decode_min_side
@@ -26,12 +27,13 @@ __all__ = [
     "FeatureBatch",
     "Precision",
     "ThreadChoice",
-    "available_memory",
     "decode_min_side",
+    "device_memory",
     "fastest_precision",
     "fold_batch_norm",
     "foldable_pairs",
     "in_precision",
+    "is_out_of_memory",
     "map_in_lanes",
     "resolve_device",
     "using_threads",

@@ -6,8 +6,12 @@ from typing import Literal
 import torch
 
 from bottleneck.errors import wrong_parameter
+from bottleneck.memory import available_memory
 
 Precision = Literal["float32", "bfloat16"]
+
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory", "bad_alloc")
+"""What torch and the libraries under it say when the memory of the processor is short."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -61,15 +65,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory(device: torch.device) -> int:
-    """Return the free bytes of a device; of the processor, what the system could hand out."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        # No such figure on this system: assume what the smallest machines of today have.
-        return 4 * 2**30
+def device_memory(device: torch.device) -> int:
+    """Return the bytes of a device that are free; of the processor, those that this process may still take."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
 def has_matrix_units(device: torch.device) -> bool:
@@ -79,5 +77,4 @@ def has_matrix_units(device: torch.device) -> bool:
 
 def is_out_of_memory(exc: RuntimeError) -> bool:
     """Say whether torch ran out of memory; on the processor it has no exception of its own for that."""
-    said = ("can't allocate memory", "not enough memory", "bad_alloc")
-    return isinstance(exc, torch.OutOfMemoryError) or any(words in str(exc) for words in said)
+    return isinstance(exc, torch.OutOfMemoryError) or any(words in str(exc) for words in OUT_OF_MEMORY)

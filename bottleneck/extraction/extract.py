@@ -17,7 +17,7 @@ from bottleneck.extraction.arrangement import Arrangement, ArrangementChoice, ar
 from bottleneck.extraction.compiled import BatchKind, CompileFacts, compiling_pays, supposed_facts
 from bottleneck.extraction.devices import (
     Precision,
-    available_memory,
+    device_memory,
     fastest_precision,
     has_matrix_units,
     in_precision,
@@ -280,7 +280,7 @@ class Extractor:
             workers=self.asked_workers,
             cores=usable_cores(),
             threads=torch.get_num_threads(),
-            most_lanes=most_lanes(self.batch_size, crop, available_memory(self.device)) if on_processor else 1,
+            most_lanes=most_lanes(self.batch_size, crop, device_memory(self.device)) if on_processor else 1,
         )
         return self._prepared().choice_among(candidates, (precision, self.batch_size))
 

@@ -12,9 +12,9 @@ CUDA_BATCH_SIZE = 256
 LANE_PIXELS = 8 * 224**2
 """Pixels of the images that a thread computes at once in bfloat16: 8 of ImageNet's size. In float32, half as many.
 
-Then the widest maps stay below 32 MiB, above which the C library returns memory to the system after every layer: in
-two lanes mobilenet_v2 spends 0.8 ms an image in the system with 4 float32 images at once, 4 with 8 and 10 with 32
-(of 17 to 24 ms in all). Fewer than these leave the matrix products narrow.
+Then the widest maps of most networks stay below 32 MiB. Larger pieces of memory the C library always returns to the
+system when a layer is done, and asks for again (``M_MMAP_THRESHOLD`` in mallopt(3)): on mobilenet_v2 the time spent in
+the system grew with the batch from there on. Fewer images than these leave the matrix products narrow.
 """
 MAX_LANE_BATCH = 64
 """Images of few pixels: enough that Python's share of a pass is small."""

@@ -8,7 +8,7 @@ others, so that no two can wait for each other.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -74,7 +74,7 @@ def feature_chunks(
     layers: Sequence[str] = ("penultimate",),
     progress: ProgressCallback = silent,
     rows_after: int = 0,
-) -> Iterator[FeatureChunk]:
+) -> Generator[FeatureChunk]:
     """Yield the features of a source chunk by chunk, in order, extracting only what the cache lacks.
 
     With ``layers=()`` the cache is filled and nothing is read back. ``rows_after`` is how many more rows of the same
@@ -126,26 +126,25 @@ def _extract_chunk(
     progress: ProgressCallback,
 ) -> FeatureChunk:
     """Extract without a cache, rounded as a cache would store it, so that both ways give the same features."""
-    batches: list[FeatureBatch] = []
+    widths = extractor.backbone.layer_widths
+    pending = PendingRows({layer: widths[layer] for layer in layers}, len(rows))
+    kept: list[int] = []
+    failures: list[ImageFailure] = []
     with closing(extractor.extract(source, rows, precision=precision)) as found:
         for batch in found:
-            batches.append(batch)
-            done = int(batch.rows[-1]) + 1 if len(batch.rows) else int(rows[0])
-            progress(Progress(stage="features", done=done, total=len(source)))
+            failures += batch.failures
+            if len(batch.rows):
+                pending.add(batch)
+                kept += batch.rows.tolist()
+            progress(Progress(stage="features", done=kept[-1] + 1 if kept else int(rows[0]), total=len(source)))
     progress(Progress(stage="features", done=int(rows[-1]) + 1, total=len(source)))
-    kept = [batch for batch in batches if len(batch.rows)]
-    widths = extractor.backbone.layer_widths
+    extracted = pending.take()
     return FeatureChunk(
-        rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in kept)]),
-        keys=np.concatenate([np.empty((0, 16), np.uint8), *(batch.keys for batch in kept)]),
-        layers={
-            layer: as_stored(
-                np.concatenate([np.empty((0, widths[layer]), np.float32), *(batch.layers[layer] for batch in kept)])
-            )
-            for layer in layers
-        },
-        failures=tuple(failure for batch in batches for failure in batch.failures),
-        rows_extracted=sum(len(batch.rows) for batch in kept),
+        rows=np.array(kept, dtype=np.int64),
+        keys=extracted.keys,
+        layers={layer: as_stored(features) for layer, features in extracted.layers.items()},
+        failures=tuple(failures),
+        rows_extracted=len(kept),
     )
 
 

@@ -1,4 +1,4 @@
-"""Features that wait to be written as one shard."""
+"""Features that wait to be written as one shard, or to be given as one chunk."""
 
 from collections.abc import Mapping
 

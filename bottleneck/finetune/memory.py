@@ -2,11 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
-
-CPU_SIGNS = ("DefaultCPUAllocator", "not enough memory")
-"""What torch's allocator says on the processor, where it has no error class of its own for it."""
-
 
 class MicroBatch:
     """The largest part of a batch that is computed at once; without a limit until memory was short."""
@@ -25,8 +20,3 @@ class MicroBatch:
         largest = n_images if self.most is None else min(self.most, n_images)
         self.most = max(1, (largest + 1) // 2)
         return largest > 1
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether this is how torch says that memory is short, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in CPU_SIGNS)

@@ -1,9 +1,7 @@
 """Decoded images for many epochs: once into memory when they fit, again for each epoch when they do not."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +12,9 @@ from torch import Tensor
 from bottleneck.backbones import Backbone, Preprocess
 from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction.extract import decode_min_side
+from bottleneck.finetune.ranks import processes_here
 from bottleneck.images import ImageSource, load_batches
+from bottleneck.memory import available_memory
 from bottleneck.progress import Progress, ProgressCallback, silent
 
 MEMORY_SHARE = 0.25
@@ -88,7 +88,7 @@ def open_both(
         source=source, preprocess=backbone.preprocess, decode_min_side=decode_min_side(backbone), workers=workers
     )
     roomy = replace(streamed, preprocess=with_room_to_crop(backbone.preprocess))
-    limit = int(MEMORY_SHARE * available_memory()) if memory_limit is None else memory_limit
+    limit = int(MEMORY_SHARE * available_memory() / processes_here()) if memory_limit is None else memory_limit
     if roomy.preprocess == streamed.preprocess:
         pixels = in_memory(streamed, limit, stage="decoding images", progress=progress)
         return pixels, pixels
@@ -131,14 +131,3 @@ def with_room_to_crop(preprocess: Preprocess) -> Preprocess:
         case side:
             room = (max(height, side), max(width, side))
     return replace(preprocess, crop=room)
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that are free to use now, half of all memory where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 2 * 1024**3

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bottleneck.extraction import Precision, in_precision
+from bottleneck.extraction import Precision, in_precision, is_out_of_memory
 from bottleneck.finetune.average import WeightAverage
 from bottleneck.finetune.batches import Batch, LabelledRows, Lesson, prepare_lesson
 from bottleneck.finetune.job import Job
-from bottleneck.finetune.memory import is_out_of_memory
 from bottleneck.finetune.probe_network import ProbeNetwork
 from bottleneck.finetune.schedules import Pace
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from bottleneck.heads.arrays import as_features
 from bottleneck.heads.blocks import BlockReader, FeatureBlocks, MemoryLimit, is_blocks
 from bottleneck.heads.calibration import log_probabilities
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.linear import LinearFit, fit_linear
 from bottleneck.heads.losses import SIGMOID, SOFTMAX, Loss
@@ -125,19 +126,8 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.C_, self.n_iter_, self.n_passes_ = fitted.C, fitted.n_iter, fitted.n_passes
         self.Cs_ = np.array([trial.C for trial in fitted.trials] or [fitted.C])
         self.scores_ = np.array([trial.log_loss for trial in fitted.trials] or [np.nan])
-        self._record_sums(fitted)
+        self.accuracy_cv_, self.accuracy_se_, self.log_loss_cv_ = fitted.accuracy, fitted.accuracy_se, fitted.log_loss
         return fitted
-
-    def _record_sums(self, fitted: StreamedFit) -> None:
-        """Keep what the best heads' held-out rows say, of which only sums are there."""
-        self.accuracy_cv_ = self.accuracy_se_ = self.log_loss_cv_ = np.nan
-        if fitted.best is None:
-            return
-        sums = fitted.best.held_out
-        accuracy = sums.correct / sums.weight
-        right, wrong = sums.squares
-        self.accuracy_cv_, self.log_loss_cv_ = accuracy, fitted.best.log_loss
-        self.accuracy_se_ = float(np.sqrt(right * (1 - accuracy) ** 2 + wrong * accuracy**2)) / sums.weight
 
     def _warn_unless_converged(self, n_iter: int, residual: float) -> None:
         if n_iter >= self.max_iter and residual > self.tol:
@@ -176,12 +166,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held_out = ~np.isnan(logits[:, 0])
         log_proba = log_probabilities(logits[held_out])
         labels, weights = training.labels[held_out], training.sample_weights[held_out]
-        share = weights / weights.sum()
-        correct = log_proba.argmax(axis=1) == labels
         self.oof_proba_[training.rows[held_out]] = np.exp(log_proba)
-        self.accuracy_cv_ = float(np.average(correct, weights=weights))  # exactly 1 if all are correct
-        deviations = share * (correct - self.accuracy_cv_)
-        if training.groups is not None:  # rows of one group err together
-            deviations = np.bincount(training.groups[training.rows[held_out]], deviations)
-        self.accuracy_se_ = float(np.sqrt(np.square(deviations).sum()))
-        self.log_loss_cv_ = -float(share @ log_proba[np.arange(len(labels)), labels])
+        groups = None if training.groups is None else training.groups[training.rows[held_out]]
+        self.accuracy_cv_, self.accuracy_se_ = mean_and_se(log_proba.argmax(axis=1) == labels, weights, groups)
+        self.log_loss_cv_ = -float(np.average(log_proba[np.arange(len(labels)), labels], weights=weights))

@@ -1,9 +1,7 @@
 """Features that come in blocks of rows, because they are too many for memory."""
 
 import mmap
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads.normalize import RowNormalization, normalize_rows
+from bottleneck.memory import available_memory
 
 Floats = NDArray[np.floating[Any]]
 MemoryLimit = Literal["auto"] | int | float
@@ -80,16 +79,6 @@ def streamed(X: Any, memory_limit: MemoryLimit) -> FeatureBlocks | None:
 def needs_streaming(n_samples: int, n_features: int, *, limit: float) -> bool:
     """Say whether a fit in memory would need more than ``limit`` bytes."""
     return BYTES_PER_NUMBER * n_samples * n_features > limit
-
-
-def available_memory() -> int:
-    """Return how many bytes can be had without swapping."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def load_blocks(blocks: FeatureBlocks) -> Floats:

@@ -13,6 +13,7 @@ from bottleneck.errors import InvalidInputError
 from bottleneck.heads.base import Head, logistic_loss
 from bottleneck.heads.blocks import MemoryLimit, is_blocks, load_blocks, streamed
 from bottleneck.heads.choice import choose_kind
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.linear import n_outputs
 from bottleneck.heads.means import fit_means
@@ -22,8 +23,10 @@ from bottleneck.heads.multilabel import (
     choose_shared_kind,
     fit_labels,
     fold_labelled_rows,
+    held_out_losses,
     is_multilabel,
     parse_labelled_rows,
+    too_large_for_labels,
 )
 from bottleneck.heads.normalize import Normalization, RowNormalization, row_normalization
 from bottleneck.heads.threads import limited_threads
@@ -147,7 +150,8 @@ class LogisticHead(Head):
             and again.
         y
             Labels (n_samples,), at least two different ones; or zeros and ones (n_samples, n_labels) for rows with any
-            number of labels, each of which has a head of its own on the same normalisation.
+            number of labels, each of which has a head of its own on the same normalisation. The features have to fit
+            in memory then.
         sample_weight
             Weight of each row (n_samples,); a row of weight 0 is no row.
         groups
@@ -157,9 +161,13 @@ class LogisticHead(Head):
         """
         check_settings(self)
         self.multilabel_ = is_multilabel(y)
-        if self.multilabel_:
-            return self._fit_labels(X, y, sample_weight=sample_weight, groups=groups)
         blocks = streamed(X, self.memory_limit)
+        if self.multilabel_:
+            if blocks is not None:
+                raise too_large_for_labels(blocks, owner=type(self).__name__)
+            return self._fit_labels(
+                load_blocks(X) if is_blocks(X) else X, y, sample_weight=sample_weight, groups=groups
+            )
         if blocks is not None:
             self._fit_streamed(blocks, y, sample_weight=sample_weight, groups=groups, loss=None, calibrate=False)
             self._centre_intercepts()
@@ -190,7 +198,7 @@ class LogisticHead(Head):
         n_samples, n_features = given.features.shape
         with limited_threads(10.0 * n_samples * min(n_samples, n_features)):
             folds = fold_labelled_rows(self.cv, given, rng)
-            self.normalize_ = choose_shared_kind(given, rng) if self.normalize == "auto" else self.normalize
+            self.normalize_ = choose_shared_kind(given, folds, rng) if self.normalize == "auto" else self.normalize
             Cs = None if isinstance(self.Cs, str) else self.Cs
             heads = fit_labels(given, folds, kind=self.normalize_, Cs=Cs, tol=self.tol, max_iter=self.max_iter)
         slowest = max(heads, key=lambda head: head.n_iter)
@@ -209,16 +217,14 @@ class LogisticHead(Head):
         self.oof_proba_[given.rows] = expit(logits)
         self.accuracy_cv_ = self.accuracy_se_ = self.log_loss_cv_ = np.nan
         held = ~np.isnan(logits)
-        scored = held.any(axis=1)
+        scored = np.asarray(held.any(axis=1))
         if not scored.any():
             return
-        n_held = held.sum(axis=1)[scored]
-        right = (((logits > 0) == given.labels) & held).sum(axis=1)[scored] / n_held
-        losses = -log_expit(np.where(given.labels, logits, -logits))
-        losses = np.where(held, losses, 0).sum(axis=1)[scored] / n_held
-        share = given.sample_weights[scored] / given.sample_weights[scored].sum()
-        self.accuracy_cv_, self.log_loss_cv_ = float(share @ right), float(share @ losses)
-        self.accuracy_se_ = float(np.sqrt(np.square(share) @ np.square(right - self.accuracy_cv_)))
+        right = (((logits > 0) == given.labels) & held).sum(axis=1)[scored] / held.sum(axis=1)[scored]
+        losses = held_out_losses(logits[scored], given.labels[scored])
+        weights, groups = given.sample_weights[scored], given.groups_of(scored)
+        self.accuracy_cv_, self.accuracy_se_ = mean_and_se(right, weights, groups)
+        self.log_loss_cv_ = float(np.average(losses, weights=weights))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the class with the largest decision (n_samples,), or zeros and ones (n_samples, n_labels)."""

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from scipy.special import log_expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.heads.arrays import as_array, as_features
-from bottleneck.heads.choice import trusted_order
+from bottleneck.heads.blocks import BYTES_PER_NUMBER, FeatureBlocks
+from bottleneck.heads.choice import COMPARED_TOL, trusted_order
 from bottleneck.heads.duplicates import cut, group_copies, mark_rows
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import CrossValidation, Folds, deal_evenly, follow_splits, join_groups
 from bottleneck.heads.linear import (
     PATH_TOL,
@@ -54,6 +57,10 @@ class LabelledRows:
     """(n_given, n_labels) what the user passed"""
     groups: NDArray[np.intp] | None
     """(n_given,)"""
+
+    def groups_of(self, chosen: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+        """Return the groups of some of these rows, if there are groups."""
+        return None if self.groups is None else self.groups[self.rows[chosen]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,19 +145,52 @@ def fold_labelled_rows(cv: CrossValidation, given: LabelledRows, rng: np.random.
     return Folds(train=~held_out, held_out=held_out)
 
 
-def choose_shared_kind(given: LabelledRows, rng: np.random.Generator) -> Normalization:
-    """Return the first candidate, unless another has the smaller leave-one-out error by a standard error."""
+def choose_shared_kind(given: LabelledRows, folds: Folds, rng: np.random.Generator) -> Normalization:
+    """Return the first candidate, unless another has the smaller error by a standard error.
+
+    The errors are those of closed-form leave-one-out, and held-out log-losses where there are groups, because each row
+    would be vouched for by others of its group.
+    """
     candidates = trusted_order(given.features.shape[1])
+    if given.groups is not None:
+        return _choose_by_groups(given, folds, candidates)
     _, first = np.unique(_copies(given), return_index=True)
     rows = rng.permutation(first)[:MAX_WIDE_ROWS]
     if len(rows) < 3:
         return candidates[0]
     errors = [_leave_one_out_errors(given, rows, kind) for kind in candidates]
-    shares = given.sample_weights[rows] / given.sample_weights[rows].sum()
-    best = int(np.argmin([shares @ error for error in errors]))
-    gains = errors[0] - errors[best]
-    gain = float(shares @ gains)
-    return candidates[best] if gain > np.sqrt(np.square(shares) @ np.square(gains - gain)) else candidates[0]
+    return _most_trusted(candidates, errors, given.sample_weights[rows], None)
+
+
+def _choose_by_groups(given: LabelledRows, folds: Folds, candidates: Sequence[Normalization]) -> Normalization:
+    """Choose by the log-loss of held-out rows, on average over the labels that they are held out for."""
+    errors = []
+    scored = np.zeros(len(given.rows), dtype=bool)
+    for kind in candidates:
+        heads = fit_labels(given, folds, kind=kind, Cs=None, tol=COMPARED_TOL, max_iter=1)
+        logits = np.stack([head.held_out for head in heads], axis=1)
+        scored = np.asarray(~np.isnan(logits).all(axis=1))
+        if not scored.any():
+            return candidates[0]
+        errors.append(held_out_losses(logits[scored], given.labels[scored]))
+    return _most_trusted(candidates, errors, given.sample_weights[scored], given.groups_of(scored))
+
+
+def held_out_losses(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each row's log-loss (n,), on average over the labels (n, n_labels) that it has a logit for."""
+    losses: NDArray[np.float64] = np.nanmean(-log_expit(np.where(labels, logits, -logits)), axis=1)
+    return losses
+
+
+def _most_trusted(
+    candidates: Sequence[Normalization],
+    errors: Sequence[NDArray[np.float64]],
+    weights: NDArray[np.float64],
+    groups: NDArray[np.intp] | None,
+) -> Normalization:
+    best = int(np.argmin([weights @ error for error in errors]))
+    gain, se = mean_and_se(errors[0] - errors[best], weights, groups)
+    return candidates[best] if gain > se else candidates[0]
 
 
 def fit_labels(
@@ -267,6 +307,16 @@ def _leave_one_out_errors(given: LabelledRows, rows: NDArray[np.intp], kind: Nor
         found.append(np.square(residuals).sum(axis=1))
     best: NDArray[np.float64] = min(found, key=lambda errors: float(share @ errors))
     return best
+
+
+def too_large_for_labels(blocks: FeatureBlocks, *, owner: str) -> InvalidInputError:
+    """Return the error that features in blocks are too many for memory, which only one label at a time can do with."""
+    needed = BYTES_PER_NUMBER * blocks.n_samples * blocks.n_features / 2**30
+    return InvalidInputError(
+        f"{owner} fits several labels a row in memory only: {blocks.n_samples} rows of {blocks.n_features} features "
+        f"need about {needed:.1f} GiB, more than its memory_limit. Fit a head to each column of y, which can be done "
+        "from disk, or raise memory_limit."
+    )
 
 
 def check_single_label(multilabel: bool, what: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bottleneck.errors import InvalidInputError, did_you_mean
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import deal, duplicate_groups
 from bottleneck.heads.normalize import (
     BALANCES,
@@ -70,12 +71,12 @@ class ScreenRecord:
     @property
     def loo_accuracy(self) -> float:
         """Share of rows whose class is predicted by the regression on all others."""
-        return _mean_and_se(self.correct, self.weights)[0]
+        return mean_and_se(self.correct, self.weights)[0]
 
     @property
     def loo_accuracy_se(self) -> float:
         """Standard error of ``loo_accuracy``."""
-        return _mean_and_se(self.correct, self.weights)[1]
+        return mean_and_se(self.correct, self.weights)[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +114,7 @@ class ScreenResult:
     def gain(self, block: str, *, over: str) -> Gain:
         """Return how much more accurate the best record of ``block`` is than that of ``over``."""
         left, right = self.best(block), self.best(over)
-        accuracy, se = _mean_and_se(left.correct.astype(float) - right.correct, left.weights)
+        accuracy, se = mean_and_se(left.correct.astype(float) - right.correct, left.weights)
         return Gain(accuracy=accuracy, se=se)
 
 
@@ -263,8 +264,8 @@ def _record(
 def _most_trusted(records: Iterable[ScreenRecord]) -> ScreenRecord:
     """Return the first record, unless the best of them beats it by a standard error of the paired difference."""
     first, *others = records
-    best = min([first, *others], key=lambda record: _mean_and_se(record.squared_errors, record.weights)[0])
-    gain, se = _mean_and_se(first.squared_errors - best.squared_errors, first.weights)
+    best = min([first, *others], key=lambda record: mean_and_se(record.squared_errors, record.weights)[0])
+    gain, se = mean_and_se(first.squared_errors - best.squared_errors, first.weights)
     return best if gain > se else first
 
 
@@ -289,14 +290,7 @@ def _learning_curve(
             for rows in parts
         ]
         correct = np.concatenate([record.correct for record in records])
-        accuracy, se = _mean_and_se(correct, np.concatenate([record.weights for record in records]))
+        accuracy, se = mean_and_se(correct, np.concatenate([record.weights for record in records]))
         points.append(LearningPoint(n_samples=round(len(labels) / n_parts), accuracy=accuracy, se=se))
     points.append(LearningPoint(n_samples=len(labels), accuracy=winner.loo_accuracy, se=winner.loo_accuracy_se))
     return tuple(points)
-
-
-def _mean_and_se(values: NDArray[Any], weights: Floats) -> tuple[float, float]:
-    """Return the weighted mean of values (n,) and its standard error."""
-    share = weights / weights.sum()
-    mean = float(np.average(values, weights=weights))  # exactly 1 if all are
-    return mean, float(np.sqrt(np.square(share) @ np.square(values - mean)))

@@ -4,6 +4,7 @@ The same problem as in :mod:`solver`, preconditioned along the same axes, but th
 step turns the few coefficients to the features and the gradients back.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +85,6 @@ class HeldOut:
     weight: float
     log_loss: float
     """summed, weighted"""
-    correct: float
-    """summed, weighted"""
-    squares: tuple[float, float]
-    """squared weights of right and wrong rows, summed"""
     kept: Floats
     """(n_kept, n_outputs) decisions for the rows that were to be kept"""
 
@@ -144,37 +141,47 @@ def untrained_curvature(problem: StreamedProblem, fold_weights: Floats) -> NDArr
 def score_held_out(problem: StreamedProblem, heads: StreamedHeads, kept: NDArray[np.intp]) -> list[HeldOut]:
     """Return what the heads of each C, which lie fold after fold, say of the rows held out; one pass."""
     n_Cs = len(heads.folds) // problem.n_folds
-    coef = (heads.coef / problem.normalizer.scale).reshape(n_Cs, problem.n_folds, problem.n_outputs, -1)
-    intercept = heads.intercept.reshape(n_Cs, problem.n_folds, 1, problem.n_outputs)
-    sums = np.zeros((n_Cs, 5))
+    weight, losses = 0.0, np.zeros(n_Cs)
     decisions = np.full((n_Cs, len(kept), problem.n_outputs), np.nan, dtype=np.float32)
-    for at, rows in _centred(problem, np.float32):
-        labels, weights, parts = problem.labels[at], problem.weights[at], problem.parts[at]
-        for fold in range(problem.n_folds):
-            chosen = np.flatnonzero((parts == fold) & (weights > 0))
-            decided = rows[chosen] @ coef[:, fold].astype(np.float32).swapaxes(1, 2) + intercept[:, fold]
-            for number, logits in enumerate(decided):
-                sums[number] += _sums(logits, labels[chosen], weights[chosen])
-            wanted, places = _places(kept, at.start + chosen)
-            decisions[:, places] = decided[:, wanted]
+    for rows, decided in _decide_held_out(problem, heads):
+        labels, weights = problem.labels[rows], problem.weights[rows]
+        weight += weights.sum()
+        losses += [weights @ log_losses(logits, labels) for logits in decided]
+        wanted, places = _places(kept, rows)
+        decisions[:, places] = decided[:, wanted]
     return [
-        HeldOut(
-            weight=float(weight),
-            log_loss=float(loss),
-            correct=float(correct),
-            squares=(float(right), float(wrong)),
-            kept=decided,
-        )
-        for (weight, loss, correct, right, wrong), decided in zip(sums, decisions, strict=True)
+        HeldOut(weight=weight, log_loss=float(loss), kept=logits)
+        for loss, logits in zip(losses, decisions, strict=True)
     ]
 
 
-def _sums(logits: Floats, labels: NDArray[np.intp], weights: Floats) -> list[float]:
-    predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
-    right = predicted == labels
-    squares = np.square(weights)
-    losses = weights @ log_losses(logits, labels)
-    return [weights.sum(), losses, weights @ right, squares @ right, squares @ ~right]
+def judge_held_out(
+    problem: StreamedProblem, heads: StreamedHeads, *, slope: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return whether the heads of one C, one a fold, are right about each row held out, and its log-loss; one pass.
+
+    (n,) each; NaN is the log-loss of rows that no fold holds out.
+    """
+    right, losses = np.zeros(len(problem.labels), dtype=bool), np.full(len(problem.labels), np.nan)
+    for rows, (logits,) in _decide_held_out(problem, heads):
+        predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
+        right[rows] = predicted == problem.labels[rows]
+        losses[rows] = log_losses(slope * logits, problem.labels[rows])
+    return right, losses
+
+
+def _decide_held_out(
+    problem: StreamedProblem, heads: StreamedHeads
+) -> Generator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """Yield rows (m,) that a fold holds out and their decisions (n_Cs, m, n_outputs), block by block."""
+    n_Cs = len(heads.folds) // problem.n_folds
+    weight = (heads.coef / problem.normalizer.scale).reshape(n_Cs, problem.n_folds, problem.n_outputs, -1)
+    weight_t = weight.astype(np.float32).swapaxes(2, 3)
+    intercept = heads.intercept.reshape(n_Cs, problem.n_folds, 1, problem.n_outputs)
+    for at, rows in _centred(problem, np.float32):
+        for fold in range(problem.n_folds):
+            chosen = np.flatnonzero((problem.parts[at] == fold) & (problem.weights[at] > 0))
+            yield at.start + chosen, rows[chosen] @ weight_t[:, fold] + intercept[:, fold]
 
 
 def _places(kept: NDArray[np.intp], rows: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:

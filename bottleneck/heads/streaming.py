@@ -3,7 +3,8 @@
 What is kept: labels, weights, folds and marks of copies (some tens of bytes a row), the Gram matrix (d x d), and the
 heads in work. What is read: the features, once for copies, twice for the screen (of which at most a few thousand rows
 are kept, the same ones as in memory), once for centre, scales and axes; then once for each step of all folds and a
-decade of Cs together (10 to 25 steps a decade), and once for each step of the final head (10 to 50).
+decade of Cs together (10 to 25 steps a decade), once for what held-out rows say at the best C, and once for each step
+of the final head (10 to 50).
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from bottleneck.heads.blocks import BlockReader, RowsOfBlocks
 from bottleneck.heads.calibration import fit_slope, log_losses
 from bottleneck.heads.choice import choose_kind, trusted_order
 from bottleneck.heads.duplicates import group_copies, mark_rows
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import Folds, deal, deal_parts
 from bottleneck.heads.linear import PATH_TOL, n_outputs
 from bottleneck.heads.losses import Loss
@@ -30,6 +32,7 @@ from bottleneck.heads.streamed_solver import (
     HeldOut,
     StreamedHeads,
     StreamedProblem,
+    judge_held_out,
     score_held_out,
     solve_streamed,
     untrained_curvature,
@@ -71,6 +74,10 @@ class StreamedFit:
     C: float
     trials: tuple[Trial, ...]
     best: Trial | None
+    accuracy: float
+    """of held-out rows, by ``best``, as the next two; NaN if nothing was held out"""
+    accuracy_se: float
+    log_loss: float
     n_iter: int
     residual: float
     n_passes: int
@@ -100,6 +107,7 @@ def fit_streamed(
         C, start = _untested(problem, Cs)
     else:
         C, start = best.C, _mean(best.heads)
+    accuracy, accuracy_se, log_loss = _score(problem, given, best)
     final = zero_heads(problem, folds=np.array([ALL_ROWS]), Cs=np.array([C]))
     final = replace(final, coef=start.coef, intercept=start.intercept)
     head = solve_streamed(problem, final, tol=tol, max_iter=max_iter, dtype=np.float64)
@@ -111,6 +119,9 @@ def fit_streamed(
         C=C,
         trials=trials,
         best=best,
+        accuracy=accuracy,
+        accuracy_se=accuracy_se,
+        log_loss=log_loss,
         n_iter=head.n_iter,
         residual=head.residual,
         n_passes=reader.n_passes,
@@ -247,6 +258,17 @@ def _judge(
         log_loss = float(np.average(log_losses(slope * held_out.kept, labels), weights=weights))
     score = log_loss * held_out.weight + 0.5 * float(np.log10(C / (TYPICAL_C * unit))) ** 2
     return Trial(C=C, heads=heads, held_out=held_out, slope=slope, log_loss=log_loss, score=score)
+
+
+def _score(problem: StreamedProblem, given: StreamedLabels, best: Trial | None) -> tuple[float, float, float]:
+    """Return accuracy, its standard error and log-loss of held-out rows, which count with their sample weights."""
+    if best is None:
+        return np.nan, np.nan, np.nan
+    right, losses = judge_held_out(problem, best.heads, slope=best.slope)
+    scored = np.flatnonzero(~np.isnan(losses))
+    weights, groups = given.sample_weights[scored], None if given.groups is None else given.groups[scored]
+    accuracy, accuracy_se = mean_and_se(right[scored], weights, groups)
+    return accuracy, accuracy_se, float(np.average(losses[scored], weights=weights))
 
 
 def _turned(trials: Sequence[Trial]) -> bool:

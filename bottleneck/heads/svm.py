@@ -12,6 +12,7 @@ from bottleneck.heads.blocks import MemoryLimit, is_blocks, load_blocks, streame
 from bottleneck.heads.choice import choose_kind
 from bottleneck.heads.folds import CrossValidation, Folds
 from bottleneck.heads.losses import SQUARED_HINGE
+from bottleneck.heads.multilabel import is_multilabel
 from bottleneck.heads.normalize import Normalization
 from bottleneck.heads.rbf import RBF_CS, RbfMachine, fit_rbf
 from bottleneck.heads.threads import limited_threads
@@ -90,23 +91,19 @@ class SVMHead(Head):
 
         Parameters
         ----------
-        X
-            Features (n_samples, n_features): anything scikit-learn takes, half precision or a torch tensor; a memory
-            map, or blocks of rows: an object with ``n_samples`` and ``n_features`` that yields consecutive arrays
-            (m, n_features) each time it is iterated. What is too large for ``memory_limit`` is read from disk again
-            and again.
+        X, sample_weight, groups
+            As in :meth:`LogisticHead.fit`. For the RBF kernel the features have to fit in memory.
         y
             Labels (n_samples,), at least two different ones.
-        sample_weight
-            Weight of each row (n_samples,); a row of weight 0 is no row.
-        groups
-            Which rows belong together (n_samples,), as pictures of one patient or place do: a group is never on both
-            sides of a split, and its rows do not vouch for each other in choosing C and normalisation. A splitter
-            given as ``cv`` is passed them.
         """
         check_settings(self)
         if self.kernel not in KERNELS:
             raise wrong_parameter(type(self).__name__, "kernel", "one of 'linear', 'rbf'", self.kernel)
+        if is_multilabel(y):
+            raise InvalidInputError(
+                f"{type(self).__name__} needs one class a row. Fit a LogisticHead to several labels a row, or one head "
+                "to each column of y."
+            )
         blocks = streamed(X, self.memory_limit) if self.kernel == "linear" else None
         if blocks is not None:
             fitted = self._fit_streamed(

@@ -19,8 +19,8 @@ from bottleneck.estimators.frozen import (
 )
 from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import Features, FeaturesOnDisk
-from bottleneck.heads.blocks import available_memory
 from bottleneck.images import as_image_source
+from bottleneck.memory import available_memory
 from tests.conftest import coloured_images
 
 SMALL = 1.0

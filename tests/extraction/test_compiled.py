@@ -109,6 +109,7 @@ def test_function_is_used_only_if_its_features_agree(tiny_backbone, monkeypatch,
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_compiled_network_gives_the_features_of_the_network_in_many_threads(tiny_backbone):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -12,7 +12,6 @@ from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.finetune.pixels import (
     DecodedPixels,
     StreamedPixels,
-    available_memory,
     open_both,
     with_room_to_crop,
 )
@@ -113,7 +112,3 @@ def test_unreadable_image_is_an_error_that_names_it(paths, backbone, memory_limi
 
     with pytest.raises(UnreadableImagesError, match=r"3\.png"):
         list(open_all(paths, backbone, memory_limit=memory_limit)[0].batches(np.arange(9), batch_size=4))
-
-
-def test_available_memory_is_a_plausible_number_of_bytes():
-    assert 2**26 < available_memory() < 2**50

@@ -13,7 +13,6 @@ from bottleneck.heads.blocks import (
     BlockReader,
     FeatureBlocks,
     RowsOfBlocks,
-    available_memory,
     is_blocks,
     load_blocks,
     needs_streaming,
@@ -94,7 +93,6 @@ def test_what_fits_is_loaded_and_what_does_not_is_streamed(features: np.ndarray)
     assert streamed(Shards(features), "auto") is None
     assert streamed(Shards(features), 0) is not None
     assert streamed(features.tolist(), 0) is None
-    assert available_memory() > 2**20
     assert (load_blocks(Shards(features)) == features).all()
 
 

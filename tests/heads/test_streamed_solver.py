@@ -15,6 +15,7 @@ from bottleneck.heads.streamed_solver import (
     ALL_ROWS,
     StreamedHeads,
     StreamedProblem,
+    judge_held_out,
     score_held_out,
     solve_streamed,
     untrained_curvature,
@@ -88,15 +89,17 @@ def test_held_out_rows_are_scored_by_the_fold_that_lacks_them(posed: tuple[Strea
             ]
         )
         proba, weights = np.exp(log_probabilities(logits[held])), problem.weights[held]
-        right = proba.argmax(axis=1) == problem.labels[held]
         assert found.log_loss == pytest.approx(
             log_loss(problem.labels[held], proba, sample_weight=weights) * found.weight
         )
         assert found.weight == pytest.approx(weights.sum())
-        assert found.correct == pytest.approx(weights @ right)
-        assert found.squares == pytest.approx((weights[right] @ weights[right], weights[~right] @ weights[~right]))
         expected = np.where(held[kept, None], logits[kept], np.nan)
         np.testing.assert_allclose(found.kept, expected, rtol=1e-4, atol=1e-5)
+        of_C = replace(of_folds, coef=heads.coef[3 * number :][:3], intercept=heads.intercept[3 * number :][:3])
+        right, losses = judge_held_out(problem, replace(of_C, folds=np.arange(3)), slope=2.0)
+        log_proba = np.where(held[:, None], log_probabilities(2 * logits), np.nan)
+        assert (right[held] == (proba.argmax(axis=1) == problem.labels[held])).all()
+        np.testing.assert_allclose(losses, -log_proba[np.arange(N), problem.labels], rtol=1e-4, atol=1e-5)
 
 
 def test_products_in_single_precision_are_near(posed: tuple[StreamedProblem, np.ndarray]) -> None:

@@ -81,6 +81,9 @@ def test_groups_are_kept_together_as_in_memory(draw: Draw) -> None:
     fitted = fitted_both_ways(LogisticHead(random_state=0), X, y, groups=groups)
 
     assert_same(fitted, X, y, groups=groups)
+    in_memory, streamed = fitted
+    at_its_c = clone(in_memory).set_params(Cs=[streamed.C_]).fit(X, y, groups=groups)
+    assert streamed.accuracy_se_ == pytest.approx(at_its_c.accuracy_se_, rel=0.1)
 
 
 def test_cs_that_were_asked_for_are_all_tried(draw: Draw) -> None:
