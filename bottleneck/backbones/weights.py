@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
@@ -57,6 +58,11 @@ def read_weights(path: Path) -> WeightsFile:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as exc:  # torch would advise to run whatever code is in there
+        raise WeightsError(
+            f"{str(path)!r} cannot be read as a state_dict: it is damaged or holds other objects than tensors, "
+            "which are never loaded because that could run code."
+        ) from exc
     # Damaged files raise about everything here, and nothing else runs inside.
     except Exception as exc:
         raise WeightsError(

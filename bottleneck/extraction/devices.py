@@ -24,14 +24,15 @@ def resolve_device(device: str) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    allowed = "'auto', 'cpu', 'cuda', 'cuda:1' or another device that torch can use"
     try:
         resolved = torch.device(device)
+    except RuntimeError as exc:  # a name that is none: torch lists a score of them
+        raise wrong_parameter("feature extraction", "device", allowed, device) from exc
+    try:
         torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as exc:
-        hint = str(exc).splitlines()[0]
-        raise wrong_parameter(
-            "feature extraction", "device", "'auto' or a device that torch can use", device, hint
-        ) from exc
+        raise wrong_parameter("feature extraction", "device", allowed, device, str(exc).splitlines()[0]) from exc
     return resolved
 
 

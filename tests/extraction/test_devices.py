@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from bottleneck.errors import InvalidInputError
 from bottleneck.extraction import device_memory, is_out_of_memory
+from bottleneck.extraction.devices import resolve_device
 from bottleneck.memory import available_memory
 
 
@@ -41,3 +43,8 @@ def test_memory_of_a_gpu_is_its_own():
     _, everything = torch.cuda.mem_get_info()
 
     assert 0 < device_memory(torch.device("cuda")) <= everything
+
+
+def test_device_that_is_none_gets_a_short_error():
+    with pytest.raises(InvalidInputError, match=r"'device' parameter.*'auto', 'cpu', 'cuda'.*Got 'gpu' instead\.$"):
+        resolve_device("gpu")
