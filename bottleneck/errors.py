@@ -11,6 +11,8 @@
     |  '- CorruptShardError            a shard whose content is not what was written
     |- ModelFileError (ValueError)     a saved classifier that cannot be read
     |- BudgetError (ValueError)        a time budget too small for any strategy
+    |- RankError (RuntimeError)        another process of a distributed training failed, or is gone
+    |- WorkerError (RuntimeError)      workers of a parallel job that failed, are gone, or cannot be reached
     '- MissingDependencyError (ImportError)
     TransferWarning (UserWarning)
     |- SkippedImagesWarning            images left out because ``on_error="skip"``
@@ -55,6 +57,14 @@ class ModelFileError(TransferError, ValueError):
 
 class BudgetError(TransferError, ValueError):
     """A time budget that is too small for any strategy."""
+
+
+class RankError(TransferError, RuntimeError):
+    """Another process of a distributed training failed, or is gone."""
+
+
+class WorkerError(TransferError, RuntimeError):
+    """Workers of a parallel job that failed, are gone, or cannot be reached."""
 
 
 class MissingDependencyError(TransferError, ImportError):

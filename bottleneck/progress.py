@@ -27,6 +27,11 @@ def silent(event: Progress) -> None:
     """Show nothing."""
 
 
+def as_rate(per_second: float) -> str:
+    """Return a rate in digits that say something: steps of a large network take seconds each."""
+    return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
 @contextmanager
 def progress_bars(*, enabled: bool = True) -> Iterator[ProgressCallback]:
     """Yield a callback that draws bars with rate and time left on the standard error stream."""
@@ -47,15 +52,19 @@ def progress_bars(*, enabled: bool = True) -> Iterator[ProgressCallback]:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
     )
-    started: dict[str, float] = {}
+    started: dict[str, tuple[float, int]] = {}
     tasks = {}
 
     def show(event: Progress) -> None:
         if event.stage not in started:
-            started[event.stage] = monotonic()
-            tasks[event.stage] = bars.add_task(event.stage, total=event.total, rate="", note="", visible=False)
-        elapsed = monotonic() - started[event.stage]
-        rate = f"{event.done / elapsed:.0f} {event.unit}/s" if event.done and elapsed > 0 else ""
+            # What was done before the first event, by a run that was stopped, says nothing about how fast this one is.
+            started[event.stage] = monotonic(), event.done
+            tasks[event.stage] = bars.add_task(
+                event.stage, completed=event.done, total=event.total, rate="", note="", visible=False
+            )
+        began, done_before = started[event.stage]
+        elapsed, done = monotonic() - began, event.done - done_before
+        rate = f"{as_rate(done / elapsed)} {event.unit}/s" if done and elapsed > 0 else ""
         if elapsed > SHOW_AFTER:
             bars.start()
         bars.update(

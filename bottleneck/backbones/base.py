@@ -7,11 +7,13 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bottleneck.backbones.packing import pack_network, unpack_network
 from bottleneck.backbones.preprocess import Preprocess
 from bottleneck.backbones.structure import LayerGroup, Stage, find_structure
 from bottleneck.errors import BackboneError
@@ -129,6 +131,20 @@ class Backbone:
     def __deepcopy__(self, memo: dict[int, object]) -> "Backbone":
         return self
 
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        # Pickle keeps the network whole, as it is the quickest.
+        return _from_fields, ({each.name: getattr(self, each.name) for each in fields(self)},)
+
+    def __getstate__(self) -> dict[str, object]:
+        # For skops, which can keep weights as bytes, but no module.
+        packed = pack_network(self.network, self.reference)
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"network": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        network = unpack_network(state["network"], state["reference"], state["preprocess"])
+        for name, value in (state | {"network": network}).items():
+            object.__setattr__(self, name, value)
+
 
 def build_backbone(
     network: nn.Module,
@@ -158,6 +174,10 @@ def build_backbone(
         weights_digest=_digest(network, reference),
         reference=reference,
     )
+
+
+def _from_fields(values: dict[str, Any]) -> Backbone:
+    return Backbone(**values)
 
 
 def frozen(network: nn.Module) -> nn.Module:

@@ -3,7 +3,8 @@
 There is no table of architectures. A pass records which modules run, in which order, and the shape of what they
 return. A **stage** ends where the feature map is about to shrink (ResNet's ``layer1`` ... ``layer4``); networks
 whose maps never shrink (vision transformers) have a stage at every quarter of their blocks. **Layer groups** cut
-the parameters at the same places; transformers are cut after every block.
+the parameters at the same places; transformers, and convolutional networks built as these are (ConvNeXt), are cut
+after every block.
 """
 
 import math
@@ -28,7 +29,8 @@ SPACE = {"nchw": (2, 3), "nhwc": (1, 2), "tokens": (1,)}
 """Axes that pooling takes the mean over."""
 
 MIN_STAGES = 4
-"""Transformers have this many; a lone first convolution is a stage only where there would be fewer without it."""
+"""Transformers have this many, and networks without maps as many groups; a lone first convolution is a stage only
+where there would be fewer without it."""
 
 SHRINKS = 1.5
 """Ratio of sides from which a map counts as smaller: halving an odd side gives 1.67 to 2.3, unpadded borders 1.02."""
@@ -128,10 +130,16 @@ def find_structure(network: nn.Module, image: Tensor, *, stage_modules: Sequence
         for i, end in enumerate(ends, start=1)
         if end.returned is not None
     )
-    # Feature maps that are not NCHW come from transformers, which want their rates per block (ViT: 0.75 a block).
-    blocks = _repeated_blocks(root) if any(stage.layout != "nchw" for stage in stages) else []
+    # Transformers want their rates per block (ViT: 0.75 a block); feature maps that are not NCHW come from them too.
+    per_block = has_layer_norm(network) or any(stage.layout != "nchw" for stage in stages)
+    blocks = _repeated_blocks(root) if per_block else []
     groups = _layer_groups(network, root, blocks or ends, unit="block" if blocks else "stage")
     return Structure(n_features=root.shape[1], stages=stages, layer_groups=groups)
+
+
+def has_layer_norm(network: nn.Module) -> bool:
+    """Say whether the network normalises by layer, as transformers and ConvNeXt do."""
+    return any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in network.modules())
 
 
 def trace(network: nn.Module, image: Tensor) -> Call:
@@ -248,11 +256,14 @@ def _layer_groups(network: nn.Module, root: Call, ends: Sequence[Call], *, unit:
     for call in root.walk():
         starts.setdefault(call.name, call.start)
     used = {name: _first_use(name, starts) for name, _ in network.named_parameters()}
+    in_order = sorted(used, key=used.__getitem__)
+    if not ends:
+        return _parts(in_order)
     members: list[list[str]] = [[] for _ in range(len(ends) + 1)]
-    for name in sorted(used, key=used.__getitem__):
+    for name in in_order:
         members[sum(end.end < used[name] for end in ends)].append(name)
     # A lone normalisation after the last stage is no layer to give a rate of its own.
-    if ends and not any(network.get_parameter(name).ndim > 1 for name in members[-1]):
+    if not any(network.get_parameter(name).ndim > 1 for name in members[-1]):
         members[-2].extend(members.pop())
     names = [f"{'stem+' if i == 1 else ''}{unit}{i}" for i in range(1, len(ends) + 1)] + ["rest"]
     return tuple(
@@ -260,6 +271,18 @@ def _layer_groups(network: nn.Module, root: Call, ends: Sequence[Call], *, unit:
         for name, parameters in zip(names, members, strict=False)
         if parameters
     )
+
+
+def _parts(parameters: Sequence[str]) -> tuple[LayerGroup, ...]:
+    """Cut the parameters of a network without feature maps into parts of about as many layers each."""
+    layers: dict[str, list[str]] = {}
+    for name in parameters:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    n_parts = min(MIN_STAGES, len(layers))
+    members: list[list[str]] = [[] for _ in range(n_parts)]
+    for i, names in enumerate(layers.values()):
+        members[i * n_parts // len(layers)].extend(names)
+    return tuple(LayerGroup(name=f"part{i}", parameters=tuple(names)) for i, names in enumerate(members, start=1))
 
 
 def _first_use(parameter: str, starts: dict[str, int]) -> int:

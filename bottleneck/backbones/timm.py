@@ -1,17 +1,22 @@
 """Backbones from timm, by the name ``timm:NAME`` (an optional package)."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bottleneck.backbones.base import RANDOM, Backbone, BackboneReference, build_backbone
 from bottleneck.backbones.preprocess import Preprocess, parse_preprocess
+from bottleneck.backbones.structure import LayerGroup, has_layer_norm
 from bottleneck.backbones.weights import as_weights_path, fixed_seed, load_tensors, read_weights
 from bottleneck.errors import BackboneError, WeightsError, did_you_mean
 from bottleneck.optional import require
 from bottleneck.torchvision_door import torchvision
 
 PREFIX = "timm:"
+
+STEM_AND_NECK = 2
+"""Groups beside the stages that timm may name in a network which is cut into stages."""
 
 
 def load_timm(name: str, weights: str | Path | None, *, preprocess: Preprocess | None) -> Backbone:
@@ -51,7 +56,32 @@ def load_timm(name: str, weights: str | Path | None, *, preprocess: Preprocess |
         # timm may change which weights are the default ones: the tag says which they were.
         name = ".".join(filter(None, (network.pretrained_cfg["architecture"], network.pretrained_cfg["tag"])))
     reference = BackboneReference(backbone=PREFIX + name, weights=spec, rebuildable=True)
-    return build_backbone(network, reference, name=PREFIX + name, weights=described, preprocess=preprocess)
+    backbone = build_backbone(network, reference, name=PREFIX + name, weights=described, preprocess=preprocess)
+    return replace(backbone, layer_groups=_groups_of_author(timm, backbone) or backbone.layer_groups)
+
+
+def _groups_of_author(timm: Any, backbone: Backbone) -> tuple[LayerGroup, ...] | None:
+    """Return the layer groups that the author of a network names (its ``group_matcher``), from input to output.
+
+    Networks with LayerNorm have one for each block, as in timm's layer decay, the others one for each stage. None
+    where these are far more than the feature map has sizes (MobileNets, Inception): the learning rate falls by 2.6
+    from stage to stage, and with twice the groups the first layers would hardly learn.
+    """
+    network: Any = backbone.network
+    per_block = has_layer_norm(network)
+    if not hasattr(network, "group_matcher"):
+        return None
+    numbered = timm.models.group_parameters(network, network.group_matcher(coarse=not per_block))
+    members = [list(parameters) for _, parameters in sorted(numbered.items())]
+    # A lone normalisation at the end is no layer to give a rate of its own.
+    if len(members) > 1 and not any(network.get_parameter(name).ndim > 1 for name in members[-1]):
+        members[-2].extend(members.pop())
+    if not per_block and len(members) > len(backbone.stages) + STEM_AND_NECK:
+        return None
+    names = ["stem", *(f"{'block' if per_block else 'stage'}{i}" for i in range(1, len(members)))]
+    return tuple(
+        LayerGroup(name=name, parameters=tuple(parameters)) for name, parameters in zip(names, members, strict=True)
+    )
 
 
 def _create(timm: Any, name: str, *, pretrained: bool) -> Any:

@@ -26,9 +26,11 @@ from bottleneck.estimators.run import (
     plan_run,
     readable_part,
 )
+from bottleneck.estimators.together import to_train_together
 from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import CacheReport, feature_chunks, parse_on_error, raise_or_warn, settle_precision
 from bottleneck.finetune import FineTuneSettings
+from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.training import parse_groups
 from bottleneck.images import as_image_source, as_labelled_source
@@ -59,7 +61,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     time_budget : float or None
         Seconds that ``fit`` may take.
     cache_dir : path or None
-        Folder of the feature cache; None is "bottleneck" beside torch's own cache (TORCH_HOME moves both).
+        Folder of the feature cache; None is "bottleneck" beside torch's own cache (TORCH_HOME moves both). Checkpoints
+        of a fit that fine-tunes lie in its folder "checkpoints" until that is over.
     device : str
         "auto", "cpu", "cuda", ...
     precision : {"auto", "float32", "bfloat16"}
@@ -163,7 +166,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Plan, extract, fit the head and, where the plan says so, fine-tune.
+        """Plan, extract, fit the head and, where the plan says so, fine-tune; in ``torchrun`` all processes together.
 
         Parameters
         ----------
@@ -190,9 +193,16 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             The backbone or its weights cannot be loaded.
         BudgetError
             ``time_budget`` is too small for any strategy.
+
+        Notes
+        -----
+        Where fine-tuning is stopped, by Ctrl-C or from outside, the same call goes on from its last checkpoint, at most
+        30 seconds back (or 50 times what writing one takes), and comes to the same weights. Ctrl-C delivers the probe.
+        With ``time_budget`` the call that goes on has the whole budget again; steps that were done stay done, and what
+        is left of the schedule is spread over it. Checkpoints that nobody takes up are removed after 30 days.
         """
-        with progress_bars(enabled=self.verbose) as progress:
-            run = self._open_run(X, y, sample_weight, groups, progress)
+        with to_train_together(self.strategy, self.device, verbose=self.verbose) as (ranks, progress):
+            run = self._open_run(X, y, sample_weight, groups, progress, ranks)
             plan = plan_run(run)
             features = extract_run(run, self.on_error)
             run = readable_part(run, features)
@@ -213,7 +223,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             As in ``fit``.
         """
         with progress_bars(enabled=self.verbose) as progress:
-            return plan_run(self._open_run(X, y, None, None, progress))
+            return plan_run(self._open_run(X, y, None, None, progress, ALONE))
 
     def predict(self, X: object) -> NDArray[Any]:
         """Return the most likely class of each image; with ``on_error="skip"``, None for unreadable ones.
@@ -274,20 +284,22 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         sample_weight: ArrayLike | None,
         groups: ArrayLike | None,
         progress: ProgressCallback,
+        ranks: Ranks,
     ) -> Run:
         began = time.monotonic()
-        seed = parse_seed(self.random_state)
+        seed = ranks.first(parse_seed(self.random_state))
         budget = parse_budget(self.time_budget, self.risk)
         parse_on_error(self.on_error, "TransferClassifier")
         source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
         check_classification_targets(labels)
+        ranks.check_same(labels=labels)
         weight = parse_sample_weight(sample_weight, len(source))
         numbers = parse_groups(groups, len(source))
         backbone = load_backbone(self.backbone, self.weights)
         strategy = self._allowed_strategy(backbone)
         extractor = Extractor(backbone, self._settings())
         cache = open_cache(self.cache_dir)
-        precision = settle_precision(extractor, cache, source)
+        precision = ranks.first(settle_precision(extractor, cache, source))
         profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
         return Run(
             source=source,
@@ -306,6 +318,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             seed=seed,
             began=began,
             progress=progress,
+            ranks=ranks,
         )
 
     def _allowed_strategy(self, backbone: Backbone) -> Any:

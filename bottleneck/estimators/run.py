@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from bottleneck.backbones import Backbone, load_backbone
+from bottleneck.backbones import Backbone, has_layer_norm, load_backbone
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import wrong_parameter
 from bottleneck.estimators.frozen import (
@@ -22,10 +22,12 @@ from bottleneck.estimators.frozen import (
     memory_for_fit,
 )
 from bottleneck.estimators.layers import PENULTIMATE, layers_of
+from bottleneck.estimators.resuming import Begun, begin, checkpoint_folder, finish
 from bottleneck.estimators.screening import screen_layers
+from bottleneck.estimators.together import as_on_first, extract_share
 from bottleneck.extraction import Extractor, Precision, using_threads
 from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
-from bottleneck.finetune.groups import has_layer_norm
+from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource, subset
 from bottleneck.planner import (
@@ -64,6 +66,7 @@ class Run:
     seed: int
     began: float
     progress: ProgressCallback
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +94,9 @@ class Outcome:
 
 def plan_run(run: Run, evidence: ProbeEvidence | None = None) -> Plan:
     """Ask the planner, with or without what the probes showed."""
-    return plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
+    plan = plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
+    # Each process has measured rates of its own, and all must do the same.
+    return plan if run.ranks.count == 1 else Plan.from_json(run.ranks.first(plan.to_json()))
 
 
 def extract_run(run: Run, on_error: str) -> FrozenFeatures:
@@ -113,7 +118,10 @@ def extract_run(run: Run, on_error: str) -> FrozenFeatures:
 def _extract(
     run: Run, extractor: Extractor, precision: Precision, *, layers: tuple[str, ...], on_error: str = "raise"
 ) -> FrozenFeatures:
-    return extract_frozen(
+    n_extracted = extract_share(
+        run.ranks, run.source, extractor, run.cache, precision=precision, layers=layers, progress=run.progress
+    )
+    features = extract_frozen(
         run.source,
         extractor,
         run.cache,
@@ -123,6 +131,7 @@ def _extract(
         on_error=on_error,
         progress=run.progress,
     )
+    return as_on_first(run.ranks, features, n_extracted=n_extracted)
 
 
 def readable_part(run: Run, features: FrozenFeatures) -> Run:
@@ -203,7 +212,7 @@ def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
 
 def _all_stages(run: Run, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
-    if _is_out_of_time(run, probe):
+    if run.ranks.first(_is_out_of_time(run, probe)):
         return _deliver(run, probe, "There is no time left for a head on all stages; the penultimate one is delivered.")
     layers = layers_of(run.extractor.backbone, "all_stages")
     head = fit_head(run, joined(features, layers))
@@ -265,14 +274,18 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
 
 
 def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: OneLayer) -> FineTuneResult:
-    with using_threads(run.rates.train_threads):
-        return finetune(
+    """Fine-tune, or go on where the same fit was stopped."""
+    planned = Begun(settings=planned_settings(run.settings, plan, backbone), threads=run.rates.train_threads)
+    folder = checkpoint_folder(run, backbone)
+    begun = run.ranks.first_then_others(lambda: begin(folder, planned))
+    with using_threads(begun.threads):
+        result = finetune(
             run.source,
             run.labels,
             backbone=backbone,
             head=head,
             features=features,
-            settings=planned_settings(run.settings, plan, backbone),
+            settings=begun.settings,
             sample_weight=run.sample_weight,
             groups=run.groups,
             seed=run.seed,
@@ -280,7 +293,12 @@ def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, feat
             workers=run.extractor.workers,
             deadline=None if plan.training_limit is None else run.began + plan.training_limit,
             progress=run.progress,
+            ranks=run.ranks,
+            checkpoint_dir=folder,
         )
+    if run.ranks.is_first and not result.resumable:
+        finish(folder)
+    return result
 
 
 def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone) -> FineTuneSettings:

@@ -37,6 +37,13 @@ class WeightAverage:
             else:
                 self._average[name].copy_(current)
 
+    @torch.no_grad()
+    def restore(self, weights: Weights, *, n_updates: int) -> None:
+        """Go on from the averages of another run, in place."""
+        for name, average in self._average.items():
+            average.copy_(weights[name])
+        self.n_updates = n_updates
+
     @property
     def weights(self) -> Weights:
         """The averages, by the names of the state dict."""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bottleneck.errors import wrong_parameter
 from bottleneck.finetune.job import Job
-from bottleneck.finetune.mixing import draw_mixture, mix_images, mix_targets
+from bottleneck.finetune.mixing import Mixture, draw_mixture, mix_images, mix_targets
 from bottleneck.finetune.trivial import change_trivially
 from bottleneck.images import augment
 
@@ -27,63 +28,102 @@ class LabelledRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
-    """Images (n, 3, h, w) in uint8 with their rows, class codes and weights (n,)."""
+    """The rows, class codes and weights (n,) of all images of a step, and the images that this rank computes.
+
+    ``images`` (k, 3, h, w) in uint8 are those at ``places`` (k,): the rank's ``share``, then, where other ranks have
+    them, the partners that these are mixed with. Alone they are all images in order.
+    """
 
     images: Tensor
+    places: NDArray[np.int64]
+    share: slice
     rows: NDArray[np.int64]
     codes: Tensor
     weights: Tensor
+    mixture: Mixture | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Lesson:
-    """A batch as the network gets it: float32 images (n, 3, h, w) on the device, and targets (n, n_classes).
+    """A rank's share of a batch as the network gets it: float32 images (m, 3, h, w) and targets (m, n_classes).
 
-    A row of the targets adds up to the weight of the image; ``codes`` (n,) are the classes that count as correct.
+    A row of the targets adds up to the weight of the image; ``codes`` (m,) are the classes that count as correct.
+    ``n_images``: of the whole batch, over which the loss is the mean.
     """
 
     images: Tensor
     targets: Tensor
     codes: Tensor
+    n_images: int
 
 
-def shuffled_batches(job: Job, learned: LabelledRows, *, epoch: int) -> Iterator[Batch]:
-    """Yield one epoch of full batches, or a single smaller one when there is no full one."""
-    n_rows, size = len(learned.rows), job.recipe.batch_size
-    used = n_rows // size * size or n_rows
-    order = np.random.default_rng((job.seed, epoch)).permutation(n_rows)[:used]
-    loaded = job.roomy.batches(learned.rows[order], batch_size=size)
-    for start, images in zip(range(0, used, size), loaded, strict=True):
-        picked = order[start : start + size]
+def shuffled_batches(job: Job, learned: LabelledRows, *, epoch: int, first: int = 0) -> Iterator[Batch]:
+    """Yield one epoch of full batches, or a single smaller one when there is no full one; without the ``first`` ones.
+
+    Raises
+    ------
+    InvalidInputError
+        There are more ranks than images in a batch.
+    """
+    n_rows, size = len(learned.rows), min(job.recipe.batch_size, len(learned.rows))
+    if size < job.ranks.count:
+        allowed = f"at least {job.ranks.count}, one image for each process"
+        raise wrong_parameter("FineTuneSettings", "batch_size", f"{allowed}, and there must be as many images", size)
+    used = n_rows // size * size
+    order = np.random.default_rng((job.seed, epoch)).permutation(n_rows)[:used].reshape(-1, size)[first:]
+    if len(order) == 0:
+        return
+    mixtures = [mixture_of(job, size, epoch=epoch, step=first + number) for number in range(1, len(order) + 1)]
+    places = [needed_places(job, size, mixture) for mixture in mixtures]
+    rows = learned.rows[np.take_along_axis(order, np.stack(places), axis=1)]
+    loaded = job.roomy.batches(rows.ravel(), batch_size=rows.shape[1])
+    for picked, mixture, needed, images in zip(order, mixtures, places, loaded, strict=True):
         yield Batch(
             images=images,
+            places=needed,
+            share=job.ranks.share(size),
             rows=learned.rows[picked],
             codes=torch.from_numpy(learned.codes[picked]),
             weights=torch.from_numpy(learned.weights[picked]),
+            mixture=mixture,
         )
 
 
-def prepare_lesson(job: Job, batch: Batch, *, n_classes: int, epoch: int, step: int) -> Lesson:
-    """Augment, normalise and mix a batch."""
-    recipe, images, codes = job.recipe, augmented(job, batch, epoch=epoch), batch.codes.to(job.device)
+def mixture_of(job: Job, n_images: int, *, epoch: int, step: int) -> Mixture | None:
+    """Return how the batch of a step of an epoch is mixed."""
+    recipe, size = job.recipe, job.backbone.preprocess.crop
+    return draw_mixture(n_images, size, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=job.seed, epoch=epoch, step=step)
+
+
+def needed_places(job: Job, n_images: int, mixture: Mixture | None) -> NDArray[np.int64]:
+    """Return which images of a batch this rank must have: its share, and what is mixed into it."""
+    own = np.arange(n_images)[job.ranks.share(n_images)]
+    return own if mixture is None or job.ranks.count == 1 else np.concatenate([own, mixture.partner[own]])
+
+
+def prepare_lesson(job: Job, batch: Batch, *, n_classes: int, epoch: int) -> Lesson:
+    """Augment, normalise and mix this rank's share of a batch."""
+    codes = batch.codes.to(job.device)
     targets = weighted_targets(
-        codes, batch.weights.to(job.device), n_classes=n_classes, label_smoothing=recipe.label_smoothing
+        codes, batch.weights.to(job.device), n_classes=n_classes, label_smoothing=job.recipe.label_smoothing
     )
-    height, width = images.shape[2:]
-    mixture = draw_mixture(
-        len(images), (height, width), mixup=recipe.mixup, cutmix=recipe.cutmix, seed=job.seed, epoch=epoch, step=step
-    )
-    if mixture is not None:
-        images, targets = mix_images(images, mixture), mix_targets(targets, mixture)
-    return Lesson(images=images, targets=targets, codes=codes)
+    codes = codes[batch.share]
+    loaded = augmented(job, batch, epoch=epoch)
+    images = loaded[: len(codes)]
+    if batch.mixture is not None:
+        where = np.empty(len(batch.rows), np.int64)
+        where[batch.places] = np.arange(len(batch.places))
+        partners = loaded[torch.from_numpy(where[batch.mixture.partner[batch.share]]).to(job.device)]
+        images, targets = mix_images(images, partners, batch.mixture), mix_targets(targets, batch.mixture)
+    return Lesson(images=images, targets=targets[batch.share], codes=codes, n_images=len(batch.rows))
 
 
 def augmented(job: Job, batch: Batch, *, epoch: int) -> Tensor:
-    """Return the batch cropped, mirrored, changed and normalised, float32 (n, 3, h, w) on the device."""
-    size = job.backbone.preprocess.crop
+    """Return the images cropped, mirrored, changed and normalised, float32 (k, 3, h, w) on the device."""
+    size, rows = job.backbone.preprocess.crop, batch.rows[batch.places]
     images = augment(
         batch.images.to(job.device),
-        batch.rows,
+        rows,
         size=max(size),
         seed=job.seed,
         epoch=epoch,
@@ -91,7 +131,7 @@ def augmented(job: Job, batch: Batch, *, epoch: int) -> Tensor:
         flip=job.recipe.flip,
     )
     if job.recipe.trivial_augment:
-        images = change_trivially(images, batch.rows, seed=job.seed, epoch=epoch)
+        images = change_trivially(images, rows, seed=job.seed, epoch=epoch)
     inputs = job.as_input(images)
     return inputs if inputs.shape[2:] == size else functional.interpolate(inputs, size, mode="bilinear", antialias=True)
 

@@ -1,13 +1,15 @@
 """Fold by fold: a probe, a fine-tuning that starts from it, and how both predict the images held out."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from bottleneck.errors import InvalidInputError
+from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, HeldOut, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
@@ -85,7 +87,6 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
         Fewer than two images can be held out.
     """
     plan = job.recipe.cross_fit
-    codes = codes_of(probe.labels, probe.head)
     folds = probe.deal_folds(plan.n_folds, np.random.default_rng(job.seed))
     n_used = min(plan.n_used, len(folds))
     if folds.held_out[:n_used].sum() < 2:
@@ -93,26 +94,55 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     steps, parts = job.recipe.steps, []
     for fold in range(n_used):
         train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
-        head = probe.refitted_on(train, seed=job.seed)
-        pace = share_of_time(job, steps, n_trainings_left=n_used - fold + 1, n_predicted=len(held) * (len(ALPHAS) - 1))
         stage = f"fine-tuning, fold {fold + 1} of {n_used}"
-        path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
-        parts.append(score_path(job, probe, head, path, rows=held, codes=codes[held]))
+        kept = job.kept(stage)
+        if kept is None:
+            kept = fit_fold(job, probe, train, held, stage=stage, steps=steps, n_trainings_left=n_used - fold + 1)
+            job.keep(stage, kept)
+        parts.append(held_out_of(job, probe, kept, rows=held))
         # Later trainings are no longer than this one, so that what is delivered is what was compared.
-        steps = path.steps
+        steps = kept.facts["steps"]
     return CrossFitted(held_out=joined(parts), steps=steps)
+
+
+def fit_fold(
+    job: Job,
+    probe: Probe,
+    train: NDArray[np.int64],
+    held: NDArray[np.int64],
+    *,
+    stage: str,
+    steps: int,
+    n_trainings_left: int,
+) -> Snapshot:
+    """Fine-tune on some rows, and return how many steps that took and how the others are predicted along the path."""
+    codes = codes_of(probe.labels, probe.head)
+    head = probe.refitted_on(train, seed=job.seed)
+    pace = share_of_time(job, steps, n_trainings_left=n_trainings_left, n_predicted=len(held) * (len(ALPHAS) - 1))
+    path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
+    scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
+    return Snapshot(
+        facts={"steps": path.steps}, tensors={name: torch.from_numpy(each) for name, each in scores.items()}
+    )
 
 
 def score_path(
     job: Job, probe: Probe, head: LogisticHead, path: Path, *, rows: NDArray[np.int64], codes: NDArray[np.int64]
-) -> HeldOut:
-    """Return how ``head`` (alpha 0) and the networks at the other alphas predict ``rows``."""
-    scores = [score_proba(head.predict_proba(take_rows(probe.features, rows)), codes)]
+) -> dict[str, NDArray[Any]]:
+    """Return "correct" and "log_loss" (n, n_alphas) of ``head`` (alpha 0) and the networks at the other alphas."""
+    # What is compared must be the same on all ranks, to the last bit: they must come to the same decision.
+    probe_proba = job.ranks.first_array(head.predict_proba(take_rows(probe.features, rows)))
+    scores = [score_proba(probe_proba, codes)]
     scores += [score_proba(predict_proba(job, path.at(alpha), rows), codes) for alpha in ALPHAS[1:]]
     correct, log_loss = zip(*scores, strict=True)
+    return {"correct": np.stack(correct, axis=1), "log_loss": np.stack(log_loss, axis=1)}
+
+
+def held_out_of(job: Job, probe: Probe, kept: Snapshot, *, rows: NDArray[np.int64]) -> HeldOut:
+    """Return the scores of ``rows`` with what else belongs to these images."""
     return HeldOut(
-        correct=np.stack(correct, axis=1),
-        log_loss=np.stack(log_loss, axis=1),
+        correct=kept.tensors["correct"].numpy(),
+        log_loss=kept.tensors["log_loss"].numpy(),
         weights=job.weights[rows],
         groups=rows if probe.groups is None else probe.groups[rows],
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bottleneck.backbones import Backbone
+from bottleneck.backbones import Backbone, has_layer_norm
 from bottleneck.finetune.probe_network import ProbeNetwork
 from bottleneck.finetune.recipe import Recipe, plan_recipe
 from bottleneck.finetune.settings import FineTuneSettings, check_settings
@@ -38,24 +38,55 @@ class GroupDescription:
     learning_rate: float
 
 
+class GroupDescriptions(tuple[GroupDescription, ...]):
+    """Layer groups from the input to the head; printed they are a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [
+            (group.group, _named(group.layers), f"{group.n_parameters:,}", f"{group.learning_rate:.2g}")
+            for group in self
+        ]
+        header = ("group", "layers", "parameters", "learning rate")
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        lines = [
+            f"{group:<{widths[0]}}  {layers:<{widths[1]}}  {count:>{widths[2]}}  {rate:>{widths[3]}}"
+            for group, layers, count, rate in (header, *rows)
+        ]
+        return "\n".join(lines)
+
+
+def _named(layers: Sequence[str]) -> str:
+    """Return the first and the last of some layers."""
+    return layers[0] if len(layers) == 1 else f"{layers[0]} ... {layers[-1]}"
+
+
 def describe_groups(
-    backbone: Backbone, settings: FineTuneSettings, *, n_classes: int = 2
-) -> tuple[GroupDescription, ...]:
-    """Return every layer group, from the input to the head, with its learning rate.
+    backbone: Backbone,
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008  frozen, so one for all is safe
+    *,
+    n_classes: int = 2,
+) -> GroupDescriptions:
+    """Return every layer group, from the input to the head, with its learning rate; print it for a table.
 
     Parameters
     ----------
     backbone : Backbone
     settings : FineTuneSettings
+        Rates depend on them, and not on the number of images.
     n_classes : int
         Only the number of parameters of the head depends on it.
+
+    Returns
+    -------
+    tuple of GroupDescription
 
     Raises
     ------
     InvalidInputError
         A setting is not allowed.
     """
-    # No learning rate depends on the number of images.
     rates = recipe_for(backbone, settings, n_images=1).learning_rates
     described = [
         GroupDescription(
@@ -69,7 +100,7 @@ def describe_groups(
     head = GroupDescription(
         group=HEAD, layers=(HEAD,), n_parameters=(backbone.n_features + 1) * n_classes, learning_rate=rates[-1]
     )
-    return (*described, head)
+    return GroupDescriptions((*described, head))
 
 
 def recipe_for(backbone: Backbone, settings: FineTuneSettings, *, n_images: int, from_scratch: bool = False) -> Recipe:
@@ -83,11 +114,6 @@ def recipe_for(backbone: Backbone, settings: FineTuneSettings, *, n_images: int,
         has_layer_norm=has_layer_norm(backbone.network),
         pretrained=backbone.pretrained and not from_scratch,
     )
-
-
-def has_layer_norm(network: nn.Module) -> bool:
-    """Say whether the network normalises by layer, as transformers and ConvNeXt do."""
-    return any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in network.modules())
 
 
 def build_optimizer(network: ProbeNetwork, *, backbone: Backbone, recipe: Recipe) -> torch.optim.Optimizer:

@@ -3,7 +3,8 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,17 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from bottleneck.backbones import Backbone
 from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
+from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison, compare, weighted_mean
 from bottleneck.finetune.crossfit import Probe, ProbeFeatures, codes_of, cross_fit, take_rows
 from bottleneck.finetune.groups import recipe_for
+from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
 from bottleneck.finetune.path import fit_path, predict_proba, share_of_time
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
+from bottleneck.finetune.ranks import ALONE, Ranks, RankStopError
+from bottleneck.finetune.recipe import Recipe
 from bottleneck.finetune.settings import FineTuneSettings
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource, subset
@@ -27,8 +32,14 @@ from bottleneck.progress import ProgressCallback, silent
 CHECKED_IMAGES = 2000
 """Training images on which the final network must not do worse than was measured on unseen ones."""
 
-STOPS = (KeyboardInterrupt, torch.OutOfMemoryError, FloatingPointError, BudgetError, InvalidInputError)
+FAILURES = (torch.OutOfMemoryError, FloatingPointError, BudgetError, InvalidInputError)
+STOPS = (KeyboardInterrupt, RankStopError, *FAILURES)
 """What may end a fine-tuning without a result: then the probe is delivered."""
+
+RESUMABLE = (KeyboardInterrupt, BudgetError)
+"""Those after which the same call can go on from a checkpoint; the others would come again."""
+
+MIRROR_CHECK = "mirror check"
 
 COLLAPSE_Z = 2.0
 """Standard errors by which it may do worse all the same."""
@@ -52,6 +63,8 @@ class FineTuneResult:
         What happened, with its numbers.
     mirror : MirrorCheck or None
         Why training images were mirrored or not; None where settings say it, or fine-tuning was stopped before.
+    resumable : bool
+        Whether fine-tuning was stopped and the same call goes on from a checkpoint.
     """
 
     accepted: bool
@@ -61,6 +74,7 @@ class FineTuneResult:
     comparison: Comparison | None
     message: str
     mirror: MirrorCheck | None
+    resumable: bool = False
 
 
 def finetune(
@@ -80,6 +94,8 @@ def finetune(
     deadline: float | None = None,
     progress: ProgressCallback = silent,
     clock: Callable[[], float] = time.monotonic,
+    ranks: Ranks = ALONE,
+    checkpoint_dir: str | Path | None = None,
 ) -> FineTuneResult:
     """Fine-tune from a fitted probe, and keep the result only if it is better on images that neither has seen.
 
@@ -117,6 +133,13 @@ def finetune(
     progress : callable
     clock : callable
         Seconds.
+    checkpoint_dir : path or None
+        A folder for checkpoints, as for ``train_from_scratch``: folds that are finished and the training under way.
+        The same call made again, after whatever stopped it, comes to the same result. With a deadline, steps that
+        were done stay done, and what is left of the schedules is spread over the time that the new deadline leaves.
+    ranks : Ranks
+        The processes that do this together, each with the same arguments: all get the same result. Ctrl-C ends it
+        then, without one.
 
     Returns
     -------
@@ -126,6 +149,8 @@ def finetune(
     ------
     InvalidInputError
         A setting is not allowed.
+    RankError
+        Another process failed or is gone, or was given something else.
     """
     given = np.ones(len(source)) if sample_weight is None else sample_weight
     rows = np.flatnonzero(given)  # as in LogisticHead.fit, a row of weight 0 is no row
@@ -139,27 +164,38 @@ def finetune(
     )
     history: list[EpochRecord] = []
     mirror: MirrorCheck | None = None
+    job: Job | None = None
     try:
-        job = open_job(
-            subset(source, rows),
-            backbone=backbone,
-            recipe=recipe,
-            weights=image_weights(probe),
-            device=device,
-            seed=seed,
-            workers=workers,
-            memory_limit=memory_limit,
-            deadline=deadline,
-            clock=clock,
-            progress=progress,
-            history=history,
-        )
-        if recipe.check_flip:
-            mirror = check_mirroring(job, probe)
-            job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
-        return compare_and_refit(job, probe, mirror)
+        with ranks.telling(*FAILURES):
+            ranks.check_same(**facts_of(probe, recipe, seed=seed))
+            job = open_job(
+                subset(source, rows),
+                backbone=backbone,
+                recipe=recipe,
+                weights=image_weights(probe),
+                device=device,
+                seed=seed,
+                workers=workers,
+                memory_limit=memory_limit,
+                deadline=deadline,
+                clock=clock,
+                progress=progress,
+                history=history,
+            )
+            job = replace(job, ranks=ranks)
+            if checkpoint_dir is not None:
+                job = kept_in(Path(checkpoint_dir), job, probe, subset(source, rows), workers=workers)
+            if recipe.check_flip:
+                mirror = kept_mirror_check(job, probe)
+                job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
+            return compare_and_refit(job, probe, mirror)
     except STOPS as stop:
+        if isinstance(stop, KeyboardInterrupt) and ranks.count > 1:
+            raise  # each is interrupted at another step, so there is nothing that all could go on with
         message = f"Fine-tuning stopped: {reason_of(stop)}. The linear probe is kept."
+        resumable = isinstance(stop, RESUMABLE) and job is not None and job.has_checkpoint
+    if resumable:
+        message += f" The same call goes on from the checkpoint in {checkpoint_dir}."
     warnings.warn(message, FallbackWarning, stacklevel=2)
     return FineTuneResult(
         accepted=False,
@@ -169,7 +205,45 @@ def finetune(
         comparison=None,
         message=message,
         mirror=mirror,
+        resumable=resumable,
     )
+
+
+def kept_in(folder: Path, job: Job, probe: Probe, source: ImageSource, *, workers: int) -> Job:
+    """Return the job with checkpoints, found by all that it starts from."""
+    linear = probe.head.linear_on_normalised()
+    # As the network takes it: another number of threads changes bits of the head that float32 has not.
+    learned = np.column_stack([linear.weight, linear.bias]).astype(np.float32)
+    return with_checkpoints(
+        job,
+        folder,
+        source,
+        probe.labels,
+        workers=workers,
+        method="hand-off",
+        head=f"{probe.head!r}, {probe.head.normalize_}, {digest(learned)}",
+        groups="" if probe.groups is None else digest(probe.groups),
+    )
+
+
+def kept_mirror_check(job: Job, probe: Probe) -> MirrorCheck:
+    """Find out whether images may be mirrored, unless that was done before the job was stopped."""
+    kept = job.kept(MIRROR_CHECK)
+    if kept is not None:
+        return MirrorCheck(**kept.facts)
+    mirror = check_mirroring(job, probe)
+    job.keep(MIRROR_CHECK, Snapshot(facts=asdict(mirror)))
+    return mirror
+
+
+def facts_of(probe: Probe, recipe: Recipe, *, seed: int) -> dict[str, object]:
+    """Return what all ranks must have been given alike."""
+    return {
+        "labels": codes_of(probe.labels, probe.head),
+        "sample weights": probe.sample_weight,
+        "settings": recipe,
+        "seed": seed,
+    }
 
 
 def image_weights(probe: Probe) -> NDArray[np.float32]:
@@ -203,7 +277,7 @@ def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> Fin
             head=probe.head,
             history=tuple(job.history),
             comparison=comparison,
-            message=f"The linear probe is kept. {sentence(comparison)}{about(mirror)}",
+            message=f"The linear probe is kept. {sentence(comparison)}{about(mirror)}{went_on(job)}",
             mirror=mirror,
         )
     network = refit(job, probe, comparison, steps=cross_fitted.steps)
@@ -214,7 +288,7 @@ def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> Fin
         history=tuple(job.history),
         comparison=comparison,
         message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. "
-        f"{sentence(comparison)}{about(mirror)}",
+        f"{sentence(comparison)}{about(mirror)}{went_on(job)}",
         mirror=mirror,
     )
 
@@ -256,6 +330,12 @@ def sentence(comparison: Comparison) -> str:
         f"with a standard error of {100 * comparison.standard_error:.1f}; "
         f"more than {comparison.z:g} standard errors were asked for."
     )
+
+
+def went_on(job: Job) -> str:
+    """Say where the job went on, if it had been stopped before."""
+    where = "" if job.checkpoints is None else job.checkpoints.went_on_from
+    return f" This went on from a checkpoint: {where}." if where else ""
 
 
 def about(mirror: MirrorCheck | None) -> str:

@@ -1,7 +1,8 @@
 """What the trainings of one hand-off share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bottleneck.backbones import Backbone
+from bottleneck.finetune.checkpoints import Checkpoints, Snapshot
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.pixels import Pixels, open_both
+from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.recipe import Recipe
 from bottleneck.images import ImageSource
 from bottleneck.progress import ProgressCallback
@@ -42,6 +45,13 @@ class EpochRecord:
     learning_rates: tuple[float, ...]
 
 
+EpochCallback = Callable[[EpochRecord], None]
+
+
+def ignore(record: EpochRecord) -> None:
+    """Tell nobody of an epoch."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Job:
     """What the trainings of one hand-off share.
@@ -58,6 +68,12 @@ class Job:
         Grows with every epoch, so that it survives whatever stops a training.
     micro_batch : MicroBatch
         What one training learned about the memory, the next need not.
+    checkpoints : Checkpoints or None
+        Where the job is kept, and may have been before.
+    on_epoch : callable
+        Told each epoch's record when it is over.
+    ranks : Ranks
+        The processes that do this job together.
     """
 
     backbone: Backbone
@@ -72,11 +88,32 @@ class Job:
     progress: ProgressCallback
     history: list[EpochRecord] = field(default_factory=list)
     micro_batch: MicroBatch = field(default_factory=MicroBatch)
+    checkpoints: Checkpoints | None = None
+    on_epoch: EpochCallback = ignore
+    ranks: Ranks = ALONE
 
     def as_input(self, pixels: Tensor) -> Tensor:
         """Return uint8 pixels (n, 3, h, w) as the network takes them: normalised, float32, on the device."""
         images = self.backbone.preprocess.normalise(pixels.to(self.device))
         return images.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the job could go on from the disk."""
+        return self.checkpoints is not None and self.checkpoints.has_written
+
+    def kept(self, part: str) -> Snapshot | None:
+        """Return what a part of the job gave that was finished before it was stopped; None if it was not."""
+        return None if self.checkpoints is None else self.checkpoints.parts.get(part)
+
+    def keep(self, part: str, gave: Snapshot) -> None:
+        """Keep what a finished part of the job gave."""
+        if self.checkpoints is not None:
+            self.checkpoints.finish(part, gave, history=self.told_history())
+
+    def told_history(self) -> list[dict[str, Any]]:
+        """Return the history in plain values."""
+        return [asdict(record) for record in self.history]
 
 
 def open_job(

@@ -32,7 +32,7 @@ def draw_mixture(
     """Return how to mix a batch of images of ``size`` (height, width), or None where mixing is off.
 
     The share of the partner comes from Beta(mixup, mixup) or Beta(cutmix, cutmix); 0 is off. The same seed, epoch
-    and step give the same mixture.
+    and step (of the epoch) give the same mixture.
     """
     if n_images < 2 or mixup == cutmix == 0:
         return None
@@ -55,14 +55,13 @@ def draw_mixture(
     )
 
 
-def mix_images(images: Tensor, mixture: Mixture) -> Tensor:
-    """Return the mixed images (n, 3, h, w)."""
-    partner = torch.from_numpy(mixture.partner).to(images.device)
+def mix_images(images: Tensor, partners: Tensor, mixture: Mixture) -> Tensor:
+    """Return images (n, 3, h, w) mixed with the partner of each (n, 3, h, w)."""
     if mixture.box is None:
-        return images.lerp(images[partner], mixture.share)
+        return images.lerp(partners, mixture.share)
     top, left, bottom, right = mixture.box
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    mixed[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
     return mixed
 
 

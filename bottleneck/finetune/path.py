@@ -16,6 +16,7 @@ from bottleneck.finetune.batches import LabelledRows
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.loop import run_training, start_training
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
+from bottleneck.finetune.ranks import synchronise_batch_norm, take_weights_of_first
 from bottleneck.finetune.schedules import Pace
 from bottleneck.heads import LogisticHead
 
@@ -48,6 +49,9 @@ def fit_path(
 ) -> Path:
     """Fine-tune from ``head`` on ``rows``, which have the class ``codes``."""
     network = build_network(job.backbone, head, recipe=job.recipe, device=job.device)
+    if not job.recipe.freeze_batch_norm:
+        synchronise_batch_norm(job.ranks, network, job.device)
+    take_weights_of_first(job.ranks, network)
     weights = job.weights[rows] / job.weights[rows].mean()
     learned = LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=len(head.classes_))
     training = start_training(job, network, learned, stage=stage, pace=pace)
@@ -61,13 +65,15 @@ def predict_proba(
 ) -> NDArray[np.float64]:
     """Return class probabilities (n, n_classes) of ``rows``, from pixels as features are extracted from.
 
-    ``mirrored``: of their mirror images.
+    ``mirrored``: of their mirror images. Each rank predicts its share of the rows.
     """
-    proba = [
-        network(job.as_input(pixels.flip(-1) if mirrored else pixels)).double().softmax(dim=1).cpu()
-        for pixels in job.exact.batches(rows, batch_size=job.recipe.batch_size)
-    ]
-    return torch.cat(proba).numpy()
+    proba, own = np.zeros((len(rows), network.linear.out_features)), np.arange(len(rows))[job.ranks.share(len(rows))]
+    done = 0
+    for pixels in job.exact.batches(rows[own], batch_size=job.recipe.batch_size):
+        images = job.as_input(pixels.flip(-1) if mirrored else pixels)
+        proba[own[done : done + len(images)]] = network(images).double().softmax(dim=1).cpu().numpy()
+        done += len(images)
+    return job.ranks.sum(proba)
 
 
 def share_of_time(job: Job, steps: int, *, n_trainings_left: int, n_predicted: int) -> Pace:
@@ -79,11 +85,12 @@ def share_of_time(job: Job, steps: int, *, n_trainings_left: int, n_predicted: i
         The deadline has passed.
     """
     now = job.clock()
-    if job.deadline is not None and now >= job.deadline:
+    if job.ranks.first(job.deadline is not None and now >= job.deadline):
         raise BudgetError("no time was left to train")
     return Pace(
         steps,
         deadline=None if job.deadline is None else now + (job.deadline - now) / n_trainings_left,
         reserve=FORWARD_SHARE * n_predicted / job.recipe.batch_size,
         clock=job.clock,
+        decide=job.ranks.first,
     )

@@ -2,7 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, pairwise
+from typing import Any
 
 MEASURED_STEPS = 5
 """Steps after which the seconds a step takes are believed."""
@@ -41,39 +43,84 @@ class Pace:
     reserve : float
         Time to leave for what comes after the last step, counted in steps.
     clock : callable returning seconds
+    decide : callable
+        From how many steps fit, as this process measured it, to how many shall be done: of several processes that
+        train together all do as one says.
     """
 
-    def __init__(self, steps: int, *, deadline: float | None, reserve: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        steps: int,
+        *,
+        deadline: float | None,
+        reserve: float,
+        clock: Callable[[], float],
+        decide: Callable[[int], int] = int,
+    ) -> None:
         self.steps = steps
         self.deadline = deadline
         self.reserve = reserve
         self.clock = clock
+        self.decide = decide
         self.step = 0
         self.expected_steps = steps
+        self._position, self._left = 0.0, steps
         self._step_ends: deque[float] = deque(maxlen=RECENT_STEPS + 1)
 
     def positions(self) -> Iterator[float]:
         """Yield the middle of each step's share of the schedule, from 0 to 1."""
-        position, left = 0.0, self.steps
-        while left > 0:
-            width = (1 - position) / left
+        while (left := self._steps_left()) > 0:
+            self._left, width = left, (1 - self._position) / left
+            middle = self._position + width / 2
+            self._position += width
             self.step += 1
-            yield position + width / 2
-            position += width
-            left = 0 if left == 1 else min(self.steps - self.step, self._affordable_steps())
-            self.expected_steps = self.step + max(left, 0)
+            yield middle
+
+    def state(self) -> dict[str, Any]:
+        """Return in plain values where the schedule is after a step, and how long the recent ones took."""
+        ends = list(self._step_ends)
+        return {
+            "step": self.step,
+            "expected_steps": self.expected_steps,
+            "position": self._position,
+            "left": self._left,
+            "seconds": [later - earlier for earlier, later in pairwise(ends)],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another pace was: what it decided stays, what is left follows the deadline of this one."""
+        self.step, self.expected_steps = state["step"], state["expected_steps"]
+        self._position, self._left = state["position"], state["left"]
+        self._step_ends.clear()
+        if seconds := state["seconds"]:
+            # As if those steps and one more had just been done: the time between two runs is no part of a step.
+            began = self.clock() - sum(seconds) * (1 + 1 / len(seconds))
+            self._step_ends.extend(accumulate(seconds, initial=began))
 
     def forget(self) -> None:
         """Believe no longer how long a step took: from now on they are of another kind."""
         self._step_ends.clear()
 
-    def _affordable_steps(self) -> int:
-        if self.deadline is None:
+    def leave_out(self, seconds: float) -> None:
+        """Do not count what just took ``seconds`` beside the steps as a part of one."""
+        self._step_ends = deque((end + seconds for end in self._step_ends), maxlen=RECENT_STEPS + 1)
+
+    def _steps_left(self) -> int:
+        """Return the steps from here to the end, if those that are left take as long as the recent ones."""
+        if self.step == 0:
             return self.steps
+        left = 0 if self._left == 1 else min(self.steps - self.step, self._affordable_steps())
+        self.expected_steps = self.step + max(left, 0)
+        return left
+
+    def _affordable_steps(self) -> int:
+        return self.steps if self.deadline is None else self.decide(self._measured_steps(self.deadline))
+
+    def _measured_steps(self, deadline: float) -> int:
         # The first step also allocates and compiles; timing begins where it ends.
         self._step_ends.append(self.clock())
         began, now = self._step_ends[0], self._step_ends[-1]
         if self.step < MEASURED_STEPS or now == began:
             return self.steps
         seconds_a_step = (now - began) / (len(self._step_ends) - 1)
-        return math.floor((self.deadline - now) / seconds_a_step - self.reserve)
+        return math.floor((deadline - now) / seconds_a_step - self.reserve)

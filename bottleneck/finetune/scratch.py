@@ -4,7 +4,8 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch import nn
 
 from bottleneck.backbones import Backbone
 from bottleneck.finetune.groups import recipe_for
-from bottleneck.finetune.job import EpochRecord, open_job
+from bottleneck.finetune.identity import with_checkpoints
+from bottleneck.finetune.job import EpochCallback, EpochRecord, ignore, open_job
 from bottleneck.finetune.path import fit_path, share_of_time
 from bottleneck.finetune.probe_network import as_backbone, as_head
+from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.settings import FineTuneSettings
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
@@ -60,6 +63,9 @@ def train_from_scratch(
     deadline: float | None = None,
     progress: ProgressCallback = silent,
     clock: Callable[[], float] = time.monotonic,
+    checkpoint_dir: str | Path | None = None,
+    on_epoch: EpochCallback = ignore,
+    ranks: Ranks = ALONE,
 ) -> ScratchResult:
     """Train the network of ``backbone``, its weights drawn anew, and a fresh head on all images.
 
@@ -87,6 +93,16 @@ def train_from_scratch(
     progress : callable
     clock : callable
         Seconds.
+    checkpoint_dir : path or None
+        A folder for checkpoints, of this training and others. The same call made again goes on from the last one,
+        to the same weights on the same machine with the same number of threads (with a deadline, in the time that
+        it leaves). It is written every 30 seconds, or less often where that would take more than 2 % of the time,
+        and when a KeyboardInterrupt or SIGTERM ends the training. It stays when the training is over: remove the
+        folder when the result is safe.
+    on_epoch : callable
+        Told the ``EpochRecord`` of each epoch when it is over; not again of those before a checkpoint.
+    ranks : Ranks
+        The processes that do this together, each with the same arguments: all get the same result.
 
     Raises
     ------
@@ -98,6 +114,11 @@ def train_from_scratch(
         The deadline has passed before training began.
     FloatingPointError
         The loss is no longer a number.
+
+    Warns
+    -----
+    CacheWarning
+        A checkpoint is damaged or of another training, and the training begins anew; or none can be written.
     """
     recipe = recipe_for(backbone, settings, n_images=len(source), from_scratch=True)
     untrained = backbone.with_network(reinitialised(backbone.network, seed=seed))
@@ -115,6 +136,9 @@ def train_from_scratch(
         progress=progress,
         history=[],
     )
+    job = replace(job, on_epoch=on_epoch, ranks=ranks)
+    if checkpoint_dir is not None:
+        job = with_checkpoints(job, Path(checkpoint_dir), source, labels, workers=workers, method=STAGE)
     classes, codes = np.unique(labels, return_inverse=True)
     head = blank_head(classes, n_features=backbone.n_features)
     pace = share_of_time(job, recipe.steps, n_trainings_left=1, n_predicted=0)

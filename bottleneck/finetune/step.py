@@ -1,8 +1,9 @@
-"""One optimizer step: forward and backward in parts that fit into memory, clip, move."""
+"""One optimizer step: forward and backward in parts that fit into memory, average over the ranks, clip, move."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +13,7 @@ from bottleneck.finetune.average import WeightAverage
 from bottleneck.finetune.batches import Batch, LabelledRows, Lesson, prepare_lesson
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.probe_network import ProbeNetwork
+from bottleneck.finetune.ranks import GradientAverage, average_statistics, has_synchronised_batch_norm
 from bottleneck.finetune.schedules import Pace
 
 
@@ -27,22 +29,29 @@ class Training:
     precision: Precision
     pace: Pace
     learned: LabelledRows
+    gradients: GradientAverage = field(default_factory=GradientAverage)
 
 
 def train_step(training: Training, batch: Batch, *, epoch: int, factor: float) -> tuple[float, int]:
     """Move every learning parameter once; return the loss and how many images were classified correctly.
 
+    All ranks together do what one would do alone: each computes its share of the batch.
+
     Raises
     ------
     FloatingPointError
         The loss is no longer a number.
+    RankError
+        Another rank has failed.
     """
-    network, optimizer, recipe = training.network, training.optimizer, training.job.recipe
-    step = training.pace.step
-    lesson = prepare_lesson(training.job, batch, n_classes=training.learned.n_classes, epoch=epoch, step=step)
-    loss, n_correct = compute_gradients(training, lesson)
+    network, optimizer, job, recipe = training.network, training.optimizer, training.job, training.job.recipe
+    lesson = prepare_lesson(job, batch, n_classes=training.learned.n_classes, epoch=epoch)
+    loss, correct = job.ranks.sum(np.array(compute_gradients(training, lesson))).tolist()
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss became {loss} at step {step}")
+        raise FloatingPointError(f"the loss became {loss} at step {training.pace.step}")
+    if job.ranks.count > 1:
+        training.gradients.take(network)
+        average_statistics(job.ranks, network)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     if recipe.adaptive_rates:
@@ -51,11 +60,13 @@ def train_step(training: Training, batch: Batch, *, epoch: int, factor: float) -
     optimizer.step()
     if training.average is not None:
         training.average.update()
-    return loss, n_correct
+    return loss, round(correct)
 
 
 def compute_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
     """Leave the gradients of the mean loss in the parameters, computed in smaller parts where memory is short.
+
+    Of several ranks each leaves those of its share, times the number of ranks: their mean is the gradient.
 
     Raises
     ------
@@ -63,6 +74,9 @@ def compute_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
         Not even a single image fits.
     """
     micro_batch, n_images = training.job.micro_batch, len(lesson.images)
+    may_split = not has_synchronised_batch_norm(training.network)
+    if not may_split:
+        training.job.ranks.meet()
     while True:
         training.optimizer.zero_grad()
         try:
@@ -70,7 +84,7 @@ def compute_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
         except RuntimeError as exc:
             if not is_out_of_memory(exc):
                 raise
-            if not micro_batch.halve(n_images):
+            if not (may_split and micro_batch.halve(n_images)):
                 raise torch.OutOfMemoryError(str(exc)) from exc
         if training.job.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -78,13 +92,13 @@ def compute_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
 
 def add_up_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
     """Run forward and backward, part by part."""
-    n_images = len(lesson.images)
+    job = training.job
     total = torch.zeros(2, device=lesson.images.device)
-    for part in training.job.micro_batch.parts(n_images):
-        with in_precision(training.precision, training.job.device):
+    for part in job.micro_batch.parts(len(lesson.images)):
+        with in_precision(training.precision, job.device):
             logits: Tensor = training.network(lesson.images[part]).float()
-        loss = functional.cross_entropy(logits, lesson.targets[part], reduction="sum") / n_images
-        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        loss = functional.cross_entropy(logits, lesson.targets[part], reduction="sum") / lesson.n_images
+        (loss * job.ranks.count).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         n_correct = (logits.argmax(dim=1) == lesson.codes[part]).sum()
         total += torch.stack([loss.detach(), n_correct])
     value, n_correct_in_all = total.tolist()

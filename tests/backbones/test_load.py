@@ -12,7 +12,7 @@ from tests.backbones.networks import CIFAR, random_pixels, small_network
 
 def test_public_names_are_these():
     assert sorted(bottleneck.backbones.__all__) == [
-        *("Backbone", "BackboneReference", "LayerGroup", "Preprocess", "Stage", "load_backbone")
+        *("Backbone", "BackboneReference", "LayerGroup", "Preprocess", "Stage", "has_layer_norm", "load_backbone")
     ]
 
 

@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bottleneck.backbones.structure import find_structure, trace
+from bottleneck.backbones.structure import find_structure, has_layer_norm, trace
 from bottleneck.backbones.torchvision import (
     build_classifier,
     classification_models,
@@ -97,16 +99,20 @@ def test_every_torchvision_model_is_taken_apart(name):
     in_order = {parameter: i for i, (parameter, _) in enumerate(network.named_parameters())}
     grouped = [sorted(in_order[parameter] for parameter in group.parameters) for group in structure.layer_groups]
     assert [i for group in grouped for i in group] == list(range(len(in_order)))
-    transformer = name.startswith(("vit", "swin"))
-    assert transformer or 3 <= len(grouped) <= 6
+    assert has_layer_norm(network) or 3 <= len(grouped) <= 6
     assert n_hooks(network) == 0
 
 
-@pytest.mark.parametrize("name, n_blocks", [("vit_b_32", 12), ("swin_t", 12)])
-def test_transformers_have_a_layer_group_for_every_block(name, n_blocks):
+@pytest.mark.parametrize("name, n_blocks", [("vit_b_32", 12), ("swin_t", 12), ("convnext_tiny", 18)])
+def test_transformers_and_convnext_have_a_layer_group_for_every_block(name, n_blocks):
     groups = groups_of(*on_meta(name))
 
     assert list(groups) == ["stem+block1", *(f"block{i}" for i in range(2, n_blocks + 1))]
+
+
+def test_layer_norm_is_what_tells_transformers_and_convnext_from_other_networks():
+    assert has_layer_norm(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.LayerNorm(2))))
+    assert not has_layer_norm(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.GroupNorm(1, 3)))
 
 
 def test_group_of_a_vision_transformer_holds_what_comes_before_its_first_block():
@@ -187,13 +193,18 @@ def test_maps_with_channels_last_are_recognised_whatever_the_shape_of_the_image(
     assert (stage.module, stage.layout, stage.n_features) == ("mix.1", "nhwc", 24)
 
 
-def test_network_without_maps_has_no_stages_and_one_group():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10), nn.ReLU())
+@pytest.mark.parametrize("n_layers, expected", [(1, [2]), (3, [2, 2, 2]), (6, [4, 2, 4, 2])])
+def test_network_without_maps_has_no_stages_and_at_most_four_groups_of_its_layers(n_layers, expected):
+    widths = [3 * 8 * 8, *[10] * n_layers]
+    layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths)]
+    network = nn.Sequential(nn.Flatten(), *layers, nn.ReLU())
 
     structure = find_structure(network, noise(8))
 
     assert structure.stages == ()
-    assert [group.name for group in structure.layer_groups] == ["rest"]
+    assert [len(group.parameters) for group in structure.layer_groups] == expected
+    grouped = [parameter for group in structure.layer_groups for parameter in group.parameters]
+    assert grouped == [name for name, _ in network.named_parameters()]
     assert structure.n_features == 10
 
 

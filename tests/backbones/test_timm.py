@@ -65,12 +65,34 @@ def test_stages_are_among_those_that_timm_names(name):
     assert len(backbone.stages) == 4
 
 
-def test_vision_transformer_has_four_stages_and_a_group_for_every_block():
+def test_vision_transformer_has_four_stages_and_groups_for_the_stem_and_every_block():
     backbone = load_backbone("timm:vit_tiny_patch16_224", None)
 
     assert [stage.module for stage in backbone.stages] == ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]
-    assert len(backbone.layer_groups) == 12
+    assert [group.name for group in backbone.layer_groups] == ["stem", *(f"block{i}" for i in range(1, 13))]
     assert {"cls_token", "pos_embed"} <= set(backbone.layer_groups[0].parameters)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "regnetx_002", "densenet121", "convnext_atto", "mobilenetv2_100", "levit_128s", "test_byobnet"]
+)
+def test_every_parameter_is_in_exactly_one_group(name):
+    backbone = load_backbone(f"timm:{name}", None)
+
+    grouped = [parameter for group in backbone.layer_groups for parameter in group.parameters]
+
+    assert sorted(grouped) == sorted(parameter for parameter, _ in backbone.network.named_parameters())
+    assert len(backbone.layer_groups) > 1
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "ghostnet_050"])
+def test_groups_that_are_far_more_than_the_stages_are_cut_at_the_stages_instead(name):
+    backbone = load_backbone(f"timm:{name}", None)
+
+    names = [group.name for group in backbone.layer_groups]
+
+    assert names[:2] == ["stem+stage1", "stage2"]
+    assert len(names) <= len(backbone.stages) + 1
 
 
 def test_random_weights_are_the_same_every_time():

@@ -38,6 +38,38 @@ def test_pandas_output_carries_the_names(extractor):
     assert frame.columns.tolist() == extractor.get_feature_names_out().tolist()
 
 
+def test_pandas_output_keeps_the_index_of_a_column_of_paths(extractor, image_folder):
+    paths = sorted(map(str, image_folder.rglob("*.png")))[::4]
+    column = pd.Series(paths, index=[f"patient {i}" for i in range(len(paths))])
+
+    frame = extractor.set_output(transform="pandas").fit_transform(column)
+
+    assert frame.index.tolist() == column.index.tolist()
+    assert (frame.dtypes == np.float32).all()
+    # A list has an ``index`` too: the method.
+    assert extractor.transform(paths).index.tolist() == list(range(len(paths)))
+
+
+def test_polars_output_carries_the_names(extractor, image_folder):
+    polars = pytest.importorskip("polars")
+    paths = sorted(image_folder.rglob("*.png"))
+
+    frame = extractor.set_output(transform="polars").fit_transform(paths)
+
+    assert isinstance(frame, polars.DataFrame)
+    assert frame.columns == extractor.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(frame.to_numpy(), extractor.set_output(transform="default").transform(paths))
+
+
+def test_names_of_several_layers_say_which(extractor, tiny_backbone):
+    images, _ = coloured_images(4)
+
+    frame = extractor.set_params(layers="all_stages").set_output(transform="pandas").fit_transform(images)
+
+    assert [f"{name}_0" in frame.columns for name in tiny_backbone.layer_widths] == [True] * 4
+    assert frame.columns.is_unique
+
+
 def test_pipeline_cross_validates(extractor):
     images, labels = coloured_images(24)
 

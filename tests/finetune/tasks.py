@@ -18,6 +18,7 @@ from bottleneck.finetune.job import Job
 from bottleneck.finetune.loop import start_training
 from bottleneck.finetune.pixels import DecodedPixels
 from bottleneck.finetune.probe_network import build_network
+from bottleneck.finetune.ranks import ALONE
 from bottleneck.finetune.schedules import Pace
 from bottleneck.finetune.step import Training
 from bottleneck.heads import LogisticHead
@@ -112,6 +113,7 @@ def make_job(task: Task, *, seed: int = 0, **options: object) -> Job:
     """Return a job on the images of a task; ``options`` are fields of Job or settings."""
     pixels = DecodedPixels(images=task.pixels)
     given = {"roomy": pixels, "exact": pixels, "deadline": None, "clock": time.monotonic, "progress": silent}
+    given |= {"ranks": ALONE}
     given |= {name: options.pop(name) for name in list(options) if name in given}
     settings = FineTuneSettings(
         **{"steps": 10, "batch_size": 16, "lr": 0.1, "lr_decay": 1.0, "precision": "float32", **options}

@@ -45,3 +45,18 @@ def test_network_itself_is_left_alone():
     average.weights["weight"].zero_()
 
     assert torch.equal(network.weight, before)
+
+
+def test_average_goes_on_from_another_one():
+    network = nn.BatchNorm1d(2)
+    whole, first = WeightAverage(network, decay=0.5), WeightAverage(network, decay=0.5)
+    network.running_mean.fill_(4.0)
+    whole.update()
+    first.update()
+    second = WeightAverage(network, decay=0.5)
+
+    second.restore(first.weights, n_updates=first.n_updates)
+    for average in (whole, second):
+        average.update()
+
+    assert all(torch.equal(whole.weights[name], second.weights[name]) for name in whole.weights)

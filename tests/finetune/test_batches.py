@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional
 
 from bottleneck.backbones import Preprocess
+from bottleneck.errors import InvalidInputError
 from bottleneck.finetune.batches import augmented, prepare_lesson, shuffled_batches, weighted_targets
+from bottleneck.finetune.ranks import Ranks
 from tests.finetune.tasks import make_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,6 +31,20 @@ def test_epoch_visits_full_batches_of_rows_at_most_once(colours):
 
 def test_fewer_images_than_a_batch_are_one_batch(colours):
     assert [len(batch.rows) for batch in batches_of(make_training(colours, batch_size=500))] == [60]
+
+
+def test_training_that_goes_on_gets_the_batches_that_are_left(colours):
+    training = make_training(colours, mixup=0.3, cutmix=1.0)
+    whole = list(batches_of(training))
+
+    for first in range(4):
+        left = list(shuffled_batches(training.job, training.learned, epoch=1, first=first))
+
+        assert len(left) == 3 - first
+        for batch, expected in zip(left, whole[first:], strict=True):
+            assert torch.equal(batch.images, expected.images)
+            assert np.array_equal(batch.rows, expected.rows)
+            assert batch.mixture.share == expected.mixture.share
 
 
 def test_order_depends_on_seed_and_epoch(colours):
@@ -88,13 +104,50 @@ def test_targets_give_the_loss_that_torch_gives_for_codes():
 
 def test_mixing_is_seeded_by_epoch_and_step(colours):
     training = make_training(colours, mixup=1.0)
+
+    def shares(epoch: int) -> list[float]:
+        return [batch.mixture.share for batch in batches_of(training, epoch=epoch)]
+
+    assert shares(1) == shares(1)
+    assert len({*shares(1), *shares(2)}) == 6
+
+
+def test_targets_of_mixed_images_add_up_to_their_weight(colours):
+    training = make_training(colours, mixup=1.0)
     batch = next(batches_of(training))
 
-    def lesson(epoch: int, step: int):
-        return prepare_lesson(training.job, batch, n_classes=2, epoch=epoch, step=step)
+    lesson = prepare_lesson(training.job, batch, n_classes=2, epoch=1)
 
-    first, again, later = lesson(1, 1), lesson(1, 1), lesson(1, 2)
-    assert torch.equal(first.images, again.images)
-    assert torch.equal(first.targets, again.targets)
-    assert not torch.equal(first.targets, later.targets)
-    torch.testing.assert_close(first.targets.sum(dim=1), batch.weights)
+    torch.testing.assert_close(lesson.targets.sum(dim=1), batch.weights)
+    assert not torch.equal(lesson.targets, lesson.targets.round())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("settings", [{}, {"mixup": 1.0, "cutmix": 1.0}, {"augment": "trivial", "mixup": 0.4}])
+def test_shares_of_the_ranks_are_together_the_batch_of_one(colours, settings, count):
+    """Bit for bit: augmentation knows rows only, and a rank loads the partners that others train on."""
+    job = make_training(colours, **settings).job
+    learned = make_training(colours, **settings).learned
+    alone = [prepare_lesson(job, batch, n_classes=2, epoch=2) for batch in shuffled_batches(job, learned, epoch=2)]
+
+    parts = []
+    for rank in range(count):
+        own = dataclasses.replace(job, ranks=Ranks(rank=rank, count=count))
+        parts.append(
+            [prepare_lesson(own, batch, n_classes=2, epoch=2) for batch in shuffled_batches(own, learned, epoch=2)]
+        )
+
+    for whole, *shares in zip(alone, *parts, strict=True):
+        assert {share.n_images for share in shares} == {16}
+        assert max(len(share.images) for share in shares) <= -(-16 // count)
+        for field in ("images", "targets", "codes"):
+            joined = torch.cat([getattr(share, field) for share in shares])
+            torch.testing.assert_close(joined, getattr(whole, field), atol=0, rtol=0)
+
+
+def test_more_ranks_than_images_in_a_batch_are_refused(colours):
+    training = make_training(colours, batch_size=2)
+    job = dataclasses.replace(training.job, ranks=Ranks(rank=0, count=3))
+
+    with pytest.raises(InvalidInputError, match=r"'batch_size'.*at least 3, one image for each process.*Got 2"):
+        next(shuffled_batches(job, training.learned, epoch=1))

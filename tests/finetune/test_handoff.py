@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from bottleneck.backbones import load_backbone
-from bottleneck.errors import FallbackWarning, InvalidInputError
+from bottleneck.errors import CacheWarning, FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.compare import Comparison
 from bottleneck.finetune.crossfit import Probe
@@ -109,6 +109,67 @@ def test_interruption_leaves_the_probe(colours):
 
     assert_probe_kept(result, colours)
     assert [record.step for record in result.history] == [2]
+
+
+def test_interrupted_hand_off_goes_on_and_repeats_nothing_that_was_finished(accepted, colours, tmp_path: Path):
+    told: list[list[str]] = []
+
+    def interrupted(stop: str, done: int) -> FineTuneResult:
+        """Run until a step of a stage, as Ctrl-C would end it."""
+        told.append([])
+
+        def tell(event: Progress) -> None:
+            told[-1].append(event.stage)
+            if (event.stage, event.done) == (stop, done):
+                raise KeyboardInterrupt
+
+        return run(colours, progress=tell, checkpoint_dir=tmp_path)
+
+    for stop in (("fine-tuning, fold 1 of 3", 7), ("fine-tuning, fold 3 of 3", 2), ("fine-tuning, all images", 29)):
+        with pytest.warns(FallbackWarning, match="The same call goes on from the checkpoint"):
+            stopped = interrupted(*stop)
+        assert_probe_kept(stopped, colours)
+        assert stopped.resumable
+    resumed = run(colours, progress=lambda event: told[-1].append(event.stage), checkpoint_dir=tmp_path)
+
+    assert resumed.backbone.weights_digest == accepted.backbone.weights_digest
+    assert np.array_equal(resumed.head.coef_, accepted.head.coef_)
+    assert resumed.history == accepted.history
+    assert resumed.comparison == accepted.comparison
+    assert resumed.mirror == accepted.mirror
+    assert not resumed.resumable
+    assert resumed.message.endswith("This went on from a checkpoint: step 29 of fine-tuning, all images.")
+    assert "fine-tuning, fold 1 of 3" not in told[2]
+    assert not any("fold" in stage for stage in told[2][told[2].index("fine-tuning, all images") :])
+
+
+def test_interruption_without_checkpoints_cannot_be_gone_on_from(colours):
+    def interrupt(event: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.warns(FallbackWarning, match="The linear probe is kept.$"):
+        assert not run(colours, progress=interrupt).resumable
+
+
+def test_fine_tuning_that_diverged_is_not_gone_on_with(colours, tmp_path: Path):
+    """It would diverge again."""
+    with pytest.warns(FallbackWarning, match="the loss became"):
+        result = run(colours, FineTuneSettings(steps=30, lr=1e20, lr_decay=1.0), checkpoint_dir=tmp_path)
+
+    assert not result.resumable
+
+
+def test_another_head_is_another_hand_off(colours, tmp_path: Path):
+    def interrupt(event: Progress) -> None:
+        if event.unit == "steps":
+            raise KeyboardInterrupt
+
+    with pytest.warns(FallbackWarning):
+        run(colours, progress=interrupt, checkpoint_dir=tmp_path)
+    head = LogisticHead(Cs=[1e-3]).fit(colours.features, colours.labels)
+
+    with pytest.warns(CacheWarning, match="other head"), pytest.warns(FallbackWarning):
+        run(dataclasses.replace(colours, head=head), progress=interrupt, checkpoint_dir=tmp_path)
 
 
 def test_divergence_leaves_the_probe_and_says_what_happened(colours):

@@ -64,6 +64,17 @@ def test_progress_is_told_after_each_step(colours):
     assert [(event.done, event.total, event.unit) for event in events] == [(step, 5, "steps") for step in range(1, 6)]
 
 
+def test_progress_says_how_the_epoch_goes_so_far(colours):
+    events = []
+    training = make_training(colours, steps=6, progress=events.append)
+
+    run_training(training)
+
+    for event, record in zip([events[2], events[5]], training.job.history, strict=True):
+        shown = f"loss {record.loss:.3f}, accuracy {record.accuracy:.3f}, lr {record.learning_rates[-1]:.2g}"
+        assert event.note == f"epoch {record.epoch}, {shown}"
+
+
 def test_frozen_groups_do_not_change(staged):
     assert changed_groups(staged, run_training(make_training(staged, freeze_groups=1))) == [False, True, True]
 

@@ -24,7 +24,10 @@ def test_share_of_the_target_is_the_share_of_the_image(strengths):
         brightness = torch.arange(6.0)
         flat = brightness[:, None, None, None].expand(6, 3, 20, 30)
 
-        means, targets = mix_images(flat, mixture).mean(dim=(1, 2, 3)), mix_targets(TARGETS, mixture)
+        means, targets = (
+            mix_images(flat, flat[mixture.partner], mixture).mean(dim=(1, 2, 3)),
+            mix_targets(TARGETS, mixture),
+        )
 
         torch.testing.assert_close(means, targets @ brightness)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
@@ -33,7 +36,7 @@ def test_share_of_the_target_is_the_share_of_the_image(strengths):
 def test_mixup_blends_each_image_with_another_one():
     mixture = draw(mixup=1.0)
 
-    mixed = mix_images(IMAGES, mixture)
+    mixed = mix_images(IMAGES, IMAGES[mixture.partner], mixture)
 
     for image, partner in enumerate(mixture.partner):
         assert partner != image
@@ -46,7 +49,7 @@ def test_cutmix_pastes_a_box_and_leaves_the_given_images_alone():
     top, left, bottom, right = mixture.box
     before = IMAGES.clone()
 
-    mixed = mix_images(IMAGES, mixture)
+    mixed = mix_images(IMAGES, IMAGES[mixture.partner], mixture)
 
     inside = torch.zeros(20, 30, dtype=torch.bool)
     inside[top:bottom, left:right] = True

@@ -1,11 +1,20 @@
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from bottleneck.backbones import Backbone, load_backbone
+from bottleneck.extraction import ExtractionSettings, Extractor, foldable_pairs
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.groups import recipe_for
+from bottleneck.finetune.pixels import open_both
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head, build_network
+from bottleneck.heads import LogisticHead
+from bottleneck.images import ImageSource, as_labelled_source, subset
 from tests.finetune.tasks import coloured_noise, make_task
 
 CPU = torch.device("cpu")
@@ -131,3 +140,70 @@ def test_convolutions_are_in_the_memory_order_that_is_fastest(colours):
     network = build(colours)
 
     assert network.network.stem[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def ants(shared: Path) -> tuple[Backbone, ImageSource, NDArray[np.str_], NDArray[np.float32]]:
+    """Return a pretrained MobileNetV2 with BatchNorm folded into its convolutions, and features of 24 photographs."""
+    backbone = load_backbone("mobilenet_v2", shared / "weights" / "mobilenet_v2_imagenet_tf_hmirror.safetensors")
+    backbone = backbone.with_network(with_identity_statistics(backbone.network))
+    source, labels = as_labelled_source(shared / "data" / "hymenoptera" / "train", None)
+    rows = np.linspace(0, len(labels) - 1, 24).astype(np.int64)
+    features = np.concatenate(
+        [
+            batch.layers["penultimate"]
+            for batch in Extractor(backbone, ExtractionSettings(device="cpu", workers=0)).extract(
+                source, rows, precision="float32"
+            )
+        ]
+    )
+    return backbone, subset(source, rows), labels[rows], features
+
+
+def with_identity_statistics(network: nn.Module) -> nn.Module:
+    """Move all that BatchNorm does but its shift into the convolutions before it, as networks for phones have it."""
+    folded = copy.deepcopy(network)
+    for conv_name, norm_name in foldable_pairs(folded):
+        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+        scale = norm.weight.data / torch.sqrt(norm.running_var + norm.eps)
+        conv.weight.data *= scale[:, None, None, None]
+        norm.bias.data -= norm.running_mean * scale
+        norm.weight.data.fill_(1)
+        norm.running_mean.fill_(0)
+        norm.running_var.fill_(1 - norm.eps)
+    return folded
+
+
+def logits_of(network: ProbeNetwork, backbone: Backbone, source: ImageSource) -> torch.Tensor:
+    with torch.inference_mode():
+        (pixels,) = open_both(source, backbone, workers=0)[1].batches(np.arange(len(source)), batch_size=24)
+        return network(backbone.preprocess.normalise(pixels))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("normalize", ["l2", "standardize"])
+def test_pretrained_network_starts_as_the_probe(ants, normalize):
+    backbone, source, labels, features = ants
+    head = LogisticHead(normalize=normalize, random_state=0).fit(features, labels)
+    recipe = recipe_for(backbone, FineTuneSettings(), n_images=len(labels))
+
+    logits = logits_of(build_network(backbone, head, recipe=recipe, device=CPU).eval(), backbone, source)
+
+    decision = (logits[:, 1] - logits[:, 0]).numpy()
+    np.testing.assert_allclose(decision, head.decision_function(features), atol=1e-4)
+
+
+@pytest.mark.shared
+def test_network_whose_batch_norm_was_folded_is_destroyed_by_statistics_of_the_batch_and_not_if_these_are_frozen(ants):
+    backbone, source, labels, features = ants
+    head = LogisticHead(random_state=0).fit(features, labels)
+
+    def trained_accuracy(batch_norm: str) -> float:
+        recipe = recipe_for(backbone, FineTuneSettings(batch_norm=batch_norm), n_images=len(labels))
+        network = build_network(backbone, head, recipe=recipe, device=CPU).requires_grad_(True).train()
+        for dropout in (module for module in network.modules() if isinstance(module, nn.Dropout)):
+            dropout.eval()
+        return float((head.classes_[logits_of(network, backbone, source).argmax(dim=1)] == labels).mean())
+
+    assert trained_accuracy("frozen") == head.score(features, labels) == 1.0
+    assert trained_accuracy("train") < 0.8

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,62 @@ def test_steps_of_another_kind_are_measured_anew():
 
     assert clock.now <= deadline + 10
     assert positions[-1] > 0.9
+
+
+def interrupted(pace: Pace, clock: SteppedClock, *, steps: int) -> list[float]:
+    """Take so many steps of a second each."""
+    positions = []
+    for position in pace.positions():
+        positions.append(position)
+        clock.now += 1
+        if len(positions) == steps:
+            return positions
+    raise AssertionError("the schedule is shorter")
+
+
+@pytest.mark.parametrize("steps", [1, 4, 19, 20])
+def test_interrupted_schedule_goes_on_as_if_nothing_had_been(steps: int):
+    clock = SteppedClock()
+    whole = run(make_pace(20, clock), clock, 1.0)
+    first, second = make_pace(20, clock), make_pace(20, clock)
+
+    positions = interrupted(first, clock, steps=steps)
+    second.restore(json.loads(json.dumps(first.state())))
+
+    assert positions + run(second, clock, 1.0) == whole
+    assert second.step == second.expected_steps == 20
+
+
+def test_interrupted_schedule_ends_at_its_end_by_the_new_deadline():
+    clock = SteppedClock()
+    first = make_pace(1000, clock, seconds=60)
+    positions = interrupted(first, clock, steps=30)
+    clock.now += 5000
+    second = make_pace(1000, clock, seconds=100)
+
+    second.restore(json.loads(json.dumps(first.state())))
+    positions += run(second, clock, 1.0)
+
+    assert clock.now == second.deadline
+    assert len(positions) == 130
+    assert positions[-1] > 0.98
+    assert np.all(np.diff(positions) > 0)
+
+
+def test_what_is_left_out_is_no_part_of_a_step():
+    """A checkpoint of 20 seconds after every tenth step, which the deadline has to pay for once and not as a pace."""
+    clock = SteppedClock()
+    pace = make_pace(1000, clock, seconds=200)
+    left = []
+    for _ in pace.positions():
+        clock.now += 1
+        left.append(pace.expected_steps - pace.step)
+        if pace.step == 30:
+            clock.now += 20
+            pace.leave_out(20)
+
+    assert clock.now == pace.deadline
+    assert left[29] - left[30] == 21
 
 
 @pytest.mark.parametrize(

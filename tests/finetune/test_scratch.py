@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bottleneck.errors import BudgetError
-from bottleneck.finetune import FineTuneSettings, train_from_scratch
-from bottleneck.finetune.scratch import reinitialised
+from bottleneck.errors import BudgetError, CacheWarning
+from bottleneck.finetune import EpochRecord, FineTuneSettings, train_from_scratch
+from bottleneck.finetune.scratch import STAGE, reinitialised
+from bottleneck.progress import Progress
 from tests.finetune.tasks import coloured_noise, features_of, make_task, three_stage_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +76,38 @@ def test_schedule_ends_in_time(staged):
 
     assert 5 < result.steps <= 30
     assert result.history[-1].learning_rates[-1] < 0.01
+
+
+def test_interrupted_training_goes_on_from_its_checkpoint(staged, trained, tmp_path: Path):
+    def press_ctrl_c(event: Progress) -> None:
+        if event.stage == STAGE and event.done in (7, 23):
+            raise KeyboardInterrupt
+
+    options = {"backbone": staged.backbone, "settings": SHORT, "checkpoint_dir": str(tmp_path)}
+    told: list[EpochRecord] = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_from_scratch(staged.source, staged.labels, progress=press_ctrl_c, on_epoch=told.append, **options)
+    resumed = train_from_scratch(staged.source, staged.labels, on_epoch=told.append, **options)
+
+    assert resumed.backbone.weights_digest == trained.backbone.weights_digest
+    assert np.array_equal(resumed.head.coef_, trained.head.coef_)
+    assert resumed.history == trained.history
+    assert tuple(told) == trained.history
+
+
+def test_checkpoint_of_another_seed_is_left_alone(staged, tmp_path: Path):
+    def press_ctrl_c(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    options = {"backbone": staged.backbone, "settings": SHORT, "checkpoint_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        train_from_scratch(staged.source, staged.labels, on_epoch=press_ctrl_c, **options)
+
+    with pytest.warns(CacheWarning, match="other seed"):
+        other = train_from_scratch(staged.source, staged.labels, seed=1, **options)
+
+    assert other.history[0].epoch == 1
 
 
 def test_deadline_in_the_past_is_an_error(staged):

@@ -39,7 +39,7 @@ def cramped(training, most: int, error: Exception) -> Cramped:
 def gradients(training) -> torch.Tensor:
     training.network.requires_grad_(True).train()
     batch = next(shuffled_batches(training.job, training.learned, epoch=1))
-    compute_gradients(training, prepare_lesson(training.job, batch, n_classes=2, epoch=1, step=1))
+    compute_gradients(training, prepare_lesson(training.job, batch, n_classes=2, epoch=1))
     return torch.cat([parameter.grad.flatten() for parameter in training.network.parameters()])
 
 
