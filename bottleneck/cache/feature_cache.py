@@ -16,6 +16,7 @@ from bottleneck.cache.locks import write_lock
 from bottleneck.cache.stat_index import FileStat, StatIndex
 from bottleneck.cache.store import SpaceStore
 from bottleneck.cache.verify import VerifyReport, drop_shard, mend_manifest, verify_space
+from bottleneck.cache.virtual import VirtualFile, write_virtual_file
 
 STAT_INDEX = "files-v1.sqlite3"
 
@@ -164,6 +165,21 @@ class FeatureCache:
             shards_after=sum(report.shards_after for report in reports),
             n_bytes=sum(report.n_bytes for report in reports),
         )
+
+    def write_virtual(self) -> tuple[VirtualFile, ...]:
+        """Write ``features.h5`` into the folder of each space with rows, for h5py, MATLAB, HDFView and the like.
+
+        It shows all shards as one float32 dataset a layer, and the keys of their images. It is an index for other
+        tools, as of now: write it again after more rows came or shards were merged.
+
+        Raises
+        ------
+        CacheError
+            A folder cannot be read or written, is from a newer version of the library, or changes meanwhile.
+        """
+        stores = [(space, self.space(space)) for space in self.spaces()]
+        with cache_errors(self.cache_dir):
+            return tuple(write_virtual_file(store.folder, space) for space, store in stores if store.n_rows)
 
     @property
     def _stat_index(self) -> StatIndex:

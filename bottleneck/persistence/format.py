@@ -58,6 +58,8 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     if described.get("checksum") != description_checksum(described):
         raise ModelFileError(f"{path} was changed after it was written: its checksum is another. Save it again.")
+    if not isinstance(described.get("files"), dict):
+        raise ModelFileError(f"{path} is damaged: it lists no files. Save the classifier again.")
     return described
 
 
@@ -74,7 +76,7 @@ def read_checked(folder: Path, name: str, described: dict[str, Any]) -> bytes:
         content = path.read_bytes()
     except OSError as exc:
         raise ModelFileError(f"{path} cannot be read: {exc.strerror}. Save the classifier again.") from exc
-    if described.get("files", {}).get(name) != checksum(content):
+    if described["files"].get(name) != checksum(content):
         raise ModelFileError(
             f"{path} is damaged: {DESCRIPTION} has another checksum for it. Save the classifier again."
         )

@@ -7,14 +7,24 @@ from numpy.typing import NDArray
 
 from bottleneck.errors import InvalidInputError, ModelFileError
 from bottleneck.heads import LogisticHead, RbfMachine, SVMHead
+from bottleneck.heads.normalize import NORMALIZATIONS
+from bottleneck.heads.svm import KERNELS
+from bottleneck.persistence.parsing import (
+    parse_count,
+    parse_labels,
+    parse_number,
+    parse_one_of,
+    parse_tree,
+    plain,
+)
 
 HEADS: dict[str, type[LogisticHead] | type[SVMHead]] = {"LogisticHead": LogisticHead, "SVMHead": SVMHead}
 
 LEARNED_ARRAYS = ("coef_", "intercept_", "Cs_", "scores_")
-LEARNED_NUMBERS = (
-    "C_", "n_iter_", "n_features_in_", "accuracy_cv_", "accuracy_se_", "log_loss_cv_", "normalize_", "slope_"
-)  # fmt: skip
+LEARNED_NUMBERS = ("C_", "n_iter_", "accuracy_cv_", "accuracy_se_", "log_loss_cv_", "slope_")
 """A head from fine-tuning has only some of them; out-of-fold probabilities stay with the training data."""
+
+MAY_BE_MISSING = ("Cs_", "scores_")
 
 MACHINE = "machine_."
 """Before the names of the arrays of an RBF kernel."""
@@ -40,7 +50,8 @@ def describe_head(head: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if hasattr(head, "machine_"):
         learned = head.machine_.as_arrays()
         arrays |= {MACHINE + name: np.ascontiguousarray(array).reshape(array.shape) for name, array in learned.items()}
-    return {"kind": kind, "params": _json_params(head), "learned": numbers, "classes": describe_labels(head)}, arrays
+    learned = numbers | {"n_features_in_": int(head.n_features_in_), "normalize_": head.normalize_}
+    return {"kind": kind, "params": _json_params(head), "learned": learned, "classes": describe_labels(head)}, arrays
 
 
 def rebuild_head(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LogisticHead | SVMHead:
@@ -51,21 +62,35 @@ def rebuild_head(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> 
     ModelFileError
         They do not fit together.
     """
-    if described["kind"] not in HEADS:
-        raise ModelFileError(f"The saved head is a {described['kind']!r}, which this version does not know.")
-    head = HEADS[described["kind"]](**described["params"])
-    head.classes_ = np.array(described["classes"]["values"], dtype=described["classes"]["dtype"])
+    kind = parse_one_of(described["kind"], tuple(HEADS), "kind")
+    head = HEADS[kind](**parse_tree(described["params"], "params"))
+    head.classes_ = parse_labels(parse_tree(described["classes"], "classes"))
+    learned = parse_tree(described["learned"], "learned")
     for name in LEARNED_NUMBERS:
-        if name in described["learned"]:
-            setattr(head, name, number(described["learned"][name]))
+        if name in learned:
+            setattr(head, name, parse_number(learned[name], name))
+    head.n_features_in_ = parse_count(learned["n_features_in_"], "n_features_in_")
+    head.normalize_ = parse_one_of(learned["normalize_"], NORMALIZATIONS, "normalize_")
+    _check_arrays(arrays)
     for name in LEARNED_ARRAYS:
         if name in arrays:
             setattr(head, name, arrays[name])
-    if isinstance(head, SVMHead) and head.kernel == "rbf":
+    if isinstance(head, SVMHead) and parse_one_of(head.kernel, KERNELS, "kernel") == "rbf":
         head.machine_ = _rebuild_machine(head, arrays)
     else:
         _check_coefficients(head)
     return head
+
+
+def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
+    """Refuse what no head learns: other numbers than float64, or, of what decisions are made of, NaN and infinity."""
+    for name, array in arrays.items():
+        counts = name == MACHINE + "n_support"
+        wanted = np.dtype(np.int64 if counts else np.float64)
+        if array.dtype != wanted or (counts and (array < 1).any()):
+            raise ModelFileError(f"The array {name!r} of the saved head must be {wanted}. Got {array.dtype}.")
+        if name not in MAY_BE_MISSING and not np.isfinite(array).all():
+            raise ModelFileError(f"The array {name!r} of the saved head has values that are not finite.")
 
 
 def _rebuild_machine(head: SVMHead, arrays: dict[str, NDArray[Any]]) -> RbfMachine:
@@ -105,16 +130,3 @@ def _json_params(head: Any) -> dict[str, Any]:
     """Return the parameters that JSON can hold; the others (a splitter, a RandomState) do not matter once fitted."""
     given = head.get_params(deep=False)
     return {name: value for name, value in given.items() if isinstance(value, str | int | float | bool | None)}
-
-
-def plain(value: Any) -> Any:
-    """Return a parameter or a number as JSON can hold it: NaN, which JSON does not know, as a text."""
-    if isinstance(value, tuple):
-        return [plain(item) for item in value]
-    native = value.item() if isinstance(value, np.generic) else value
-    return "nan" if isinstance(native, float) and native != native else native
-
-
-def number(value: Any) -> Any:
-    """Return what ``plain`` made JSON of."""
-    return float("nan") if value == "nan" else value

@@ -14,8 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 import bottleneck
 from bottleneck.backbones import Backbone
+from bottleneck.backbones.packing import tensors_of
 from bottleneck.errors import InvalidInputError, ModelFileError
 from bottleneck.estimators import TransferClassifier
+from bottleneck.finetune import EpochRecord
 from bottleneck.persistence.format import (
     BACKBONE,
     DESCRIPTION,
@@ -27,9 +29,9 @@ from bottleneck.persistence.format import (
     description_checksum,
     read_description,
 )
-from bottleneck.persistence.heads import describe_head, plain
-
-KEPT_PARAMS = ("strategy", "time_budget", "image_shape", "on_error", "risk", "precision")
+from bottleneck.persistence.heads import describe_head
+from bottleneck.persistence.params import describe_params
+from bottleneck.persistence.parsing import plain
 
 
 def save(classifier: TransferClassifier, path: str | Path, *, include_backbone: bool = False) -> Path:
@@ -98,9 +100,7 @@ def _contents(classifier: TransferClassifier, *, include_backbone: bool) -> dict
     head, arrays = describe_head(classifier.head_)
     files = {HEAD: numpy_to_bytes(arrays)}
     if include_backbone or backbone.weights.endswith(", fine-tuned"):
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in backbone.network.state_dict().items()}
-        files[BACKBONE] = torch_to_bytes(tensors)
-    params = {name: plain(value) for name, value in classifier.get_params(deep=False).items() if name in KEPT_PARAMS}
+        files[BACKBONE] = torch_to_bytes(tensors_of(backbone.network))
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -115,17 +115,21 @@ def _contents(classifier: TransferClassifier, *, include_backbone: bool) -> dict
             "reference": asdict(backbone.reference),
             "preprocess": asdict(backbone.preprocess),
         },
-        "params": params,
+        "params": describe_params(classifier),
         "strategy": classifier.strategy_,
         "outcome": classifier.outcome_,
         "accuracy_cv": plain(classifier.accuracy_cv_),
         "plan": json.loads(classifier.plan_.to_json()),
-        "history": [asdict(record) for record in classifier.history_],
+        "history": [_as_json(record) for record in classifier.history_],
         "skipped": [asdict(failure) for failure in classifier.skipped_],
         "files": {name: checksum(content) for name, content in files.items()},
     }
     description["checksum"] = description_checksum(description)
-    return {DESCRIPTION: json.dumps(description, indent=2).encode(), **files}
+    return {DESCRIPTION: json.dumps(description, indent=2, allow_nan=False).encode(), **files}
+
+
+def _as_json(record: EpochRecord) -> dict[str, Any]:
+    return {name: plain(value) for name, value in asdict(record).items()}
 
 
 def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
@@ -157,11 +161,3 @@ def _replace_folder(new: Path, folder: Path) -> None:
         aside.rename(folder)
         raise
     shutil.rmtree(aside)
-
-
-def params_of(described: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor's parameters that a description keeps."""
-    kept = {name: value for name, value in described.get("params", {}).items() if name in KEPT_PARAMS}
-    if kept.get("image_shape") is not None:
-        kept["image_shape"] = tuple(kept["image_shape"])
-    return kept
