@@ -4,7 +4,7 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
-from bottleneck.planner.records import Alternative
+from bottleneck.planner.records import Alternative, Estimate
 from bottleneck.planner.wording import duration, label, percent, size
 
 if TYPE_CHECKING:
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 
 WIDTH = 98
 HEADER = ("", "strategy", "accuracy", "time", "at most", "memory", "disk", "fits")
+OPEN_SECTION = "Why"
+"""The list that a notebook shows at once; the others open when pressed."""
+
+STYLE = (
+    ".bottleneck-plan table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    ".bottleneck-plan th,.bottleneck-plan td{padding:.25em .8em;text-align:right;background:none;vertical-align:top}"
+    ".bottleneck-plan tr>:first-child,.bottleneck-plan tr>:last-child{text-align:left}"
+    ".bottleneck-plan td:last-child{max-width:24em;white-space:normal}"
+    ".bottleneck-plan tbody th{font-weight:normal}"
+    ".bottleneck-plan .chosen>th,.bottleneck-plan .chosen>td{font-weight:bold}"
+    ".bottleneck-plan small{opacity:.7;font-weight:normal}"
+    ".bottleneck-plan summary{cursor:pointer}"
+)
 
 
 def as_text(plan: "Plan") -> str:
@@ -23,18 +36,42 @@ def as_text(plan: "Plan") -> str:
 
 
 def as_html(plan: "Plan") -> str:
-    """Return a plan as a small HTML table and lists, all text escaped."""
-    header, *rows = (
-        "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in zip(["th"] + ["td"] * len(plan.alternatives), _rows(plan), strict=True)
-    )
+    """Return a plan as a small HTML table and lists, all text escaped; colours are those of the notebook."""
+    cells = (_html_row(found, chosen=found.strategy == plan.strategy) for found in plan.alternatives)
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in (*HEADER[1:3], "", *HEADER[3:]))
     lists = "".join(
-        f"<p>{escape(title)}</p><ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+        f"<details{' open' if title == OPEN_SECTION else ''}><summary>{escape(title)}</summary><ul>"
+        + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        + "</ul></details>"
         for title, sentences in _sections(plan)
     )
     return (
-        f"<div><p><b>{escape(_headline(plan))}</b><br>{escape(_facts(plan))}</p>"
-        f"<table><thead>{header}</thead><tbody>{''.join(rows)}</tbody></table>{lists}</div>"
+        f'<div class="bottleneck-plan"><style>{STYLE}</style>'
+        f"<p><b>{escape(_headline(plan))}</b><br><small>{escape(_facts(plan))}</small></p>"
+        f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(cells)}</tbody></table>{lists}</div>"
+    )
+
+
+def _html_row(found: Alternative, *, chosen: bool) -> str:
+    """Return an alternative as a table row: its accuracy drawn from 0 to 1, and why it does not fit if it does not."""
+    _, name, accuracy, *costs, fits = _row(found, chosen=chosen)
+    drawn = "" if found.accuracy is None else _html_range(found.accuracy)
+    reason = f": {found.why_not}" if found.why_not else ""
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in costs)
+    label_cell = f"<th>{escape(name)}{' <small>planned</small>' if chosen else ''}</th>"
+    return (
+        f"<tr{' class=chosen' if chosen else ''}>{label_cell}<td>{escape(accuracy)}</td>"
+        f"<td>{drawn}</td>{cells}<td>{escape(fits + reason)}</td></tr>"
+    )
+
+
+def _html_range(accuracy: Estimate) -> str:
+    """Draw an accuracy and its bounds as a line from 0 to 1."""
+    low, at, high = (round(100 * value, 1) for value in (accuracy.low, accuracy.value, accuracy.high))
+    return (
+        '<svg width="100" height="12" aria-hidden="true" stroke="currentColor">'
+        f'<path d="M0 6H100" opacity="0.2"/><path d="M{low} 6H{high}" stroke-width="5" opacity="0.4"/>'
+        f'<path d="M{at} 1V11" stroke-width="2"/></svg>'
     )
 
 

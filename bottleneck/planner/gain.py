@@ -101,11 +101,16 @@ def probe_accuracy(evidence: ProbeEvidence, layers: Layers) -> Estimate | None:
 
 def accuracy_with_twice_the_images(curve: tuple[tuple[int, float], ...]) -> float | None:
     """Extend a learning curve to twice its largest number of images; ``None`` with under three numbers."""
+    return accuracy_with(2 * max(curve)[0], curve) if curve else None
+
+
+def accuracy_with(n_images: int, curve: tuple[tuple[int, float], ...]) -> float | None:
+    """Extend a learning curve to a number of images beyond its largest; ``None`` with under three numbers."""
     if len({n for n, _ in curve}) < CURVE_MIN_POINTS:
         return None
     slope, limit = linear_regression([n**CURVE_EXPONENT for n, _ in curve], [1 - accuracy for _, accuracy in curve])
-    n_last, last = max(curve)
-    error: float = limit + slope * (2 * n_last) ** CURVE_EXPONENT
+    last = max(curve)[1]
+    error: float = limit + slope * n_images**CURVE_EXPONENT
     # More images never make a head worse on average: a curve that rises is noise.
     return max(last, 1 - max(error, 0.0))
 

@@ -1,10 +1,8 @@
 """Where the marks of a chart go: geometry in SVG units, no markup."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bottleneck.finetune import EpochRecord
 from bottleneck.report.calibration import Calibration
 
 WIDTH, LEFT, RIGHT, TOP = 400, 46, 390, 10
@@ -13,8 +11,6 @@ WIDTH, LEFT, RIGHT, TOP = 400, 46, 390, 10
 SQUARE_BOTTOM = TOP + RIGHT - LEFT
 COUNTS_TOP, COUNTS_BOTTOM = SQUARE_BOTTOM + 32, SQUARE_BOTTOM + 78
 CURVE_BOTTOM = 220
-DOTTED_EPOCHS = 12
-"""Up to this many epochs each gets a dot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,25 +58,6 @@ class ReliabilityChart:
     largest: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """One line of a chart: its name, its path, and the dots on it."""
-
-    label: str
-    path: str
-    dots: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurveChart:
-    """Curves over epochs."""
-
-    title: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    curves: tuple[Curve, ...]
-
-
 def reliability_chart(calibration: Calibration) -> ReliabilityChart:
     """Lay out a reliability diagram; both of its axes run from 0 to 1 over the same length."""
     x = Axis(low=0, high=1, start=LEFT, end=RIGHT)
@@ -102,39 +79,6 @@ def reliability_chart(calibration: Calibration) -> ReliabilityChart:
     )
     ticks = tuple(Tick(at=y.at(share), text=f"{100 * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1))
     return ReliabilityChart(ticks=ticks, bars=bars, largest=largest)
-
-
-def history_charts(history: Sequence[EpochRecord]) -> tuple[CurveChart, ...]:
-    """Lay out loss and accuracy by epoch, one curve for each training; nothing without a history."""
-    if not history:
-        return ()
-    return (
-        _curve_chart("Loss", history, lambda record: record.loss, text="{:g}"),
-        _curve_chart("Accuracy (%)", history, lambda record: 100 * record.accuracy, text="{:g}"),
-    )
-
-
-def _curve_chart(
-    title: str, history: Sequence[EpochRecord], value_of: Callable[[EpochRecord], float], *, text: str
-) -> CurveChart:
-    """Lay out one value by epoch."""
-    values, n_epochs = [value_of(record) for record in history], max(record.epoch for record in history)
-    y_values = round_ticks(min(values), max(values), most=5)
-    x_values = [value for value in round_ticks(1, n_epochs, most=7) if value == int(value) and 1 <= value <= n_epochs]
-    x = Axis(low=1, high=max(n_epochs, 2), start=LEFT + 6, end=RIGHT - 6)
-    y = Axis(low=y_values[0], high=y_values[-1], start=CURVE_BOTTOM, end=TOP)
-    stages = dict.fromkeys(record.stage for record in history)
-    curves = []
-    for stage in stages:
-        points = [(x.at(record.epoch), y.at(value_of(record))) for record in history if record.stage == stage]
-        path = "M" + " L".join(f"{left:g} {top:g}" for left, top in points)
-        curves.append(Curve(label=stage, path=path, dots=tuple(points) if len(points) <= DOTTED_EPOCHS else ()))
-    return CurveChart(
-        title=title,
-        x_ticks=tuple(Tick(at=x.at(value), text=f"{value:g}") for value in x_values or [1]),
-        y_ticks=tuple(Tick(at=y.at(value), text=text.format(value)) for value in y_values),
-        curves=tuple(curves),
-    )
 
 
 def round_ticks(low: float, high: float, *, most: int) -> list[float]:

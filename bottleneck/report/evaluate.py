@@ -28,12 +28,12 @@ class Evaluation:
         The classifier's classes, and behind them the test labels that training never saw.
     n_classes : int
         How many of the labels are classes.
-    true, predicted : int64 array (n,)
+    true : int64 array (n,)
         Positions in ``labels``.
-    certainty : float64 array (n,)
-        Probability of the predicted class, or its decision value where the head has no probabilities.
+    scores : float64 array (n, n_classes)
+        Probabilities, or decision values where the head has no probabilities.
     has_proba : bool
-        Which of the two it is.
+        Which of the two they are.
     unreadable : tuple of ImageFailure
     """
 
@@ -42,10 +42,21 @@ class Evaluation:
     labels: tuple[str, ...]
     n_classes: int
     true: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    certainty: NDArray[np.float64]
+    scores: NDArray[np.float64]
     has_proba: bool
     unreadable: tuple[ImageFailure, ...]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Position in ``labels`` of the class of the highest score, (n,)."""
+        highest: NDArray[np.int64] = self.scores.argmax(axis=1)
+        return highest
+
+    @property
+    def certainty(self) -> NDArray[np.float64]:
+        """The highest score, (n,)."""
+        highest: NDArray[np.float64] = self.scores.max(axis=1)
+        return highest
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -74,8 +85,7 @@ def evaluate(classifier: TransferClassifier, X_test: object, y_test: ArrayLike |
         labels=tuple(map(str, labels)),
         n_classes=len(classifier.classes_),
         true=true[rows],
-        predicted=scores[rows].argmax(axis=1),
-        certainty=scores[rows].max(axis=1),
+        scores=scores[rows],
         has_proba=has_proba,
         unreadable=tuple(why_unreadable(source, row) for row in np.flatnonzero(unreadable).tolist()),
     )

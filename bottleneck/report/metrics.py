@@ -56,6 +56,15 @@ class ClassScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MeanScore:
+    """Means over the labels that have test images, each counted once; the mean recall is the balanced accuracy."""
+
+    recall: float
+    precision: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusedPair:
     """How many of the images of one class were taken for another."""
 
@@ -83,6 +92,23 @@ def class_scores(confusion: NDArray[np.int64]) -> tuple[ClassScore, ...]:
         )
         for n_right, n_images, n_predicted in zip(*(column.tolist() for column in columns), strict=True)
     )
+
+
+def mean_scores(scores: tuple[ClassScore, ...]) -> MeanScore:
+    """Return the means of the labels' scores; the precision of a label that was never predicted counts as 0."""
+    present = [score for score in scores if score.n_images]
+    return MeanScore(
+        recall=sum(score.recall or 0.0 for score in present) / len(present),
+        precision=sum(score.precision or 0.0 for score in present) / len(present),
+        f1=sum(score.f1 or 0.0 for score in present) / len(present),
+    )
+
+
+def log_loss(proba: NDArray[np.float64], true: NDArray[np.int64]) -> float:
+    """Return the mean of ``-log(probability of the true class)`` in nats, over images (n,) of known classes."""
+    known = true < proba.shape[1]
+    chosen = proba[known, true[known]]
+    return float(-np.log(np.maximum(chosen, np.finfo(proba.dtype).eps)).mean())
 
 
 def confused_pairs(confusion: NDArray[np.int64], *, most: int) -> tuple[ConfusedPair, ...]:

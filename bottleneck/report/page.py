@@ -11,16 +11,22 @@ from bottleneck.errors import ImageFailure
 from bottleneck.estimators import TransferClassifier
 from bottleneck.planner import Plan, StrategyName
 from bottleneck.report.calibration import Calibration, calibrate
-from bottleneck.report.charts import CurveChart, ReliabilityChart, history_charts, reliability_chart
+from bottleneck.report.charts import ReliabilityChart, reliability_chart
+from bottleneck.report.curves import CurveChart, MoreLabels, history_charts, more_labels
 from bottleneck.report.evaluate import Evaluation
-from bottleneck.report.metrics import ClassScore, Share, class_scores, confused_pairs, confusion_matrix
-from bottleneck.report.mistakes import Mistake, worst_mistakes
-from bottleneck.report.verdict import judge
-
-MATRIX_LABELS = 30
-"""With more labels than this a matrix can no longer be read, and the most confused pairs are shown instead."""
-
-MOST_PAIRS = 30
+from bottleneck.report.gallery import Gallery
+from bottleneck.report.metrics import Share, confusion_matrix, log_loss
+from bottleneck.report.tables import (
+    ClassTable,
+    Matrix,
+    PairRow,
+    PlanRow,
+    class_table,
+    confusion_table,
+    pair_rows,
+    plan_rows,
+)
+from bottleneck.report.verdict import against_plan, judge
 
 DELIVERED: dict[StrategyName, str] = {
     "probe": "Linear probe",
@@ -32,7 +38,7 @@ DELIVERED: dict[StrategyName, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """The one number, and what to hold it against."""
+    """The one number, and what to hold it against; ``probe`` is None where the probe is what was delivered."""
 
     delivered: str
     backbone: str
@@ -40,86 +46,63 @@ class Headline:
     majority: float
     majority_label: str
     estimate: Share | None
+    probe: Share | None
     verdict: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassRow:
-    """One label of the per-class table; ``known`` is false for those that training never saw."""
+class Reliability:
+    """How far probabilities can be trusted: the calibration, its chart, and the log-loss."""
 
-    label: str
-    known: bool
-    score: ClassScore
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """How many images of a row were predicted as a column, and their share of the row."""
-
-    n: int
-    share: float
-    right: bool
-    words: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Matrix:
-    """The confusion matrix: a row for each label, a column for each class."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairRow:
-    """Two labels that were confused."""
-
-    true: str
-    predicted: str
-    n: int
-    share: float
+    calibration: Calibration
+    chart: ReliabilityChart
+    log_loss: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A report, from top to bottom. ``matrix`` is None above ``MATRIX_LABELS`` labels, ``pairs`` empty below."""
+    """A report, from top to bottom. ``matrix`` is None above ``MATRIX_LABELS`` labels."""
 
     version: str
     headline: Headline
     facts: tuple[tuple[str, str], ...]
     plan: Plan
+    plan_rows: tuple[PlanRow, ...]
     outcome: str
-    classes: tuple[ClassRow, ...]
+    expectation: str
+    classes: ClassTable
     matrix: Matrix | None
     pairs: tuple[PairRow, ...]
-    calibration: Calibration | None
-    reliability: ReliabilityChart | None
+    reliability: Reliability | None
+    more_labels: MoreLabels | None
     history: tuple[CurveChart, ...]
-    mistakes: tuple[Mistake, ...]
+    gallery: Gallery
     n_mistakes: int
     has_proba: bool
     skipped_fit: tuple[ImageFailure, ...]
     skipped_test: tuple[ImageFailure, ...]
 
 
-def compose_page(classifier: TransferClassifier, evaluation: Evaluation) -> Page:
+def compose_page(classifier: TransferClassifier, evaluation: Evaluation, gallery: Gallery) -> Page:
     """Work out everything that the report says."""
     confusion = confusion_matrix(evaluation.true, evaluation.predicted, n_labels=len(evaluation.labels))
-    fits = len(evaluation.labels) <= MATRIX_LABELS
-    calibration = calibrate(evaluation.certainty, evaluation.correct) if evaluation.has_proba else None
+    headline, plan = _headline(classifier, evaluation, confusion), classifier.plan_
+    groups = (*(group.name for group in classifier.backbone_.layer_groups), "head")
     return Page(
         version=__version__,
-        headline=_headline(classifier, evaluation, confusion),
+        headline=headline,
         facts=_facts(classifier),
-        plan=classifier.plan_,
+        plan=plan,
+        plan_rows=plan_rows(plan),
         outcome=classifier.outcome_,
-        classes=_class_rows(evaluation, confusion),
-        matrix=_matrix(evaluation, confusion) if fits else None,
-        pairs=() if fits else _pair_rows(evaluation, confusion),
-        calibration=calibration,
-        reliability=None if calibration is None else reliability_chart(calibration),
-        history=history_charts(classifier.history_),
-        mistakes=worst_mistakes(evaluation),
+        expectation=against_plan(plan.chosen, headline.accuracy, delivered=plan.strategy_name == classifier.strategy_),
+        classes=class_table(evaluation, confusion),
+        matrix=confusion_table(evaluation, confusion),
+        pairs=pair_rows(evaluation, confusion),
+        reliability=_reliability(evaluation),
+        more_labels=more_labels(plan.request.evidence, n_labelled=_n_fitted(classifier)),
+        history=history_charts(classifier.history_, groups),
+        gallery=gallery,
         n_mistakes=int((~evaluation.correct).sum()),
         has_proba=evaluation.has_proba,
         skipped_fit=tuple(classifier.skipped_),
@@ -134,7 +117,7 @@ def _headline(classifier: TransferClassifier, evaluation: Evaluation, confusion:
     majority = int(n_images[: evaluation.n_classes].argmax())
     n_unseen = int(n_images[evaluation.n_classes :].sum())
     share = float(n_images[majority] / accuracy.n)
-    estimate = _estimate(classifier)
+    estimate, probe = _estimate(classifier), _probe(classifier)
     return Headline(
         delivered=DELIVERED[classifier.strategy_],
         backbone=classifier.backbone_.name,
@@ -142,7 +125,8 @@ def _headline(classifier: TransferClassifier, evaluation: Evaluation, confusion:
         majority=share,
         majority_label=evaluation.labels[majority],
         estimate=estimate,
-        verdict=judge(accuracy, majority=share, estimate=estimate, n_unseen=n_unseen),
+        probe=probe,
+        verdict=judge(accuracy, majority=share, estimate=estimate, probe=probe, n_unseen=n_unseen),
     )
 
 
@@ -155,6 +139,26 @@ def _estimate(classifier: TransferClassifier) -> Share | None:
         return None
     n = _n_fitted(classifier)
     return Share(n_right=classifier.accuracy_cv_ * n, n=n)
+
+
+def _probe(classifier: TransferClassifier) -> Share | None:
+    """Return the out-of-fold accuracy of the probe, None where it is what was delivered, or is not known."""
+    evidence = classifier.plan_.request.evidence
+    if evidence is None or classifier.strategy_ == "probe":
+        return None
+    n = _n_fitted(classifier)
+    return Share(n_right=evidence.accuracy * n, n=n)
+
+
+def _reliability(evaluation: Evaluation) -> Reliability | None:
+    if not evaluation.has_proba:
+        return None
+    calibration = calibrate(evaluation.certainty, evaluation.correct)
+    return Reliability(
+        calibration=calibration,
+        chart=reliability_chart(calibration),
+        log_loss=log_loss(evaluation.scores, evaluation.true),
+    )
 
 
 def _facts(classifier: TransferClassifier) -> tuple[tuple[str, str], ...]:
@@ -171,46 +175,3 @@ def _facts(classifier: TransferClassifier) -> tuple[tuple[str, str], ...]:
 
 def _n_fitted(classifier: TransferClassifier) -> int:
     return classifier.plan_.request.profile.n_samples - len(classifier.skipped_)
-
-
-def _class_rows(evaluation: Evaluation, confusion: NDArray[np.int64]) -> tuple[ClassRow, ...]:
-    scores = class_scores(confusion)
-    return tuple(
-        ClassRow(label=label, known=code < evaluation.n_classes, score=scores[code])
-        for code, label in enumerate(evaluation.labels)
-    )
-
-
-def _matrix(evaluation: Evaluation, confusion: NDArray[np.int64]) -> Matrix:
-    """Return the matrix without the columns of labels that training never saw: those are never predicted."""
-    columns = evaluation.labels[: evaluation.n_classes]
-    return Matrix(
-        columns=columns,
-        rows=tuple(
-            (label, tuple(_cell(evaluation.labels, confusion, true, predicted) for predicted in range(len(columns))))
-            for true, label in enumerate(evaluation.labels)
-        ),
-    )
-
-
-def _cell(labels: tuple[str, ...], confusion: NDArray[np.int64], true: int, predicted: int) -> Cell:
-    n, n_images = int(confusion[true, predicted]), int(confusion[true].sum())
-    verb = "recognised" if true == predicted else f"taken for {labels[predicted]}"
-    return Cell(
-        n=n,
-        share=n / n_images if n_images else 0.0,
-        right=true == predicted,
-        words=f"{n:,} of {n_images:,} {labels[true]} {verb}",
-    )
-
-
-def _pair_rows(evaluation: Evaluation, confusion: NDArray[np.int64]) -> tuple[PairRow, ...]:
-    return tuple(
-        PairRow(
-            true=evaluation.labels[pair.true],
-            predicted=evaluation.labels[pair.predicted],
-            n=pair.n,
-            share=pair.n / pair.n_images,
-        )
-        for pair in confused_pairs(confusion, most=MOST_PAIRS)
-    )

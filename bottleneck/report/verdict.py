@@ -2,13 +2,38 @@
 
 import math
 
-from bottleneck.planner.wording import percent, points
+from bottleneck.planner import Alternative
+from bottleneck.planner.wording import label, percent, points
 from bottleneck.report.metrics import Share
 
 
-def judge(accuracy: Share, *, majority: float, estimate: Share | None, n_unseen: int) -> tuple[str, ...]:
-    """Hold the test accuracy against always answering one class, and against the estimate from training."""
-    return (_against_majority(accuracy, majority), _against_estimate(accuracy, estimate), *_unseen(accuracy, n_unseen))
+def judge(
+    accuracy: Share, *, majority: float, estimate: Share | None, probe: Share | None, n_unseen: int
+) -> tuple[str, ...]:
+    """Hold the test accuracy against always answering one class, the estimate from training, and the linear probe.
+
+    ``probe`` is its out-of-fold accuracy, None where the probe itself is what was delivered.
+    """
+    return (
+        _against_majority(accuracy, majority),
+        _against_estimate(accuracy, estimate),
+        *_against_probe(estimate, probe),
+        *_unseen(accuracy, n_unseen),
+    )
+
+
+def against_plan(chosen: Alternative, accuracy: Share, *, delivered: bool) -> str:
+    """Say what the plan expected of the strategy that it chose, and whether that came true."""
+    name = label(chosen.strategy)
+    if chosen.accuracy is None:
+        return f"Planned: {name}, whose accuracy could not be foreseen."
+    low, high = chosen.accuracy.low, chosen.accuracy.high
+    bounds = f"{100 * low:.1f} to {100 * high:.1f}"
+    expected = f"Planned: {name}; expected: {percent(chosen.accuracy.value)} ({bounds})"
+    if not delivered:
+        return f"{expected}. Something else was delivered."
+    where = "inside" if low <= accuracy.value <= high else "above" if accuracy.value > high else "below"
+    return f"{expected}. The test accuracy of {percent(accuracy.value)} is {where} that range."
 
 
 def difference_interval(first: Share, second: Share) -> tuple[float, float]:
@@ -47,6 +72,14 @@ def _against_estimate(accuracy: Share, estimate: Share | None) -> str:
             "images, or some of them are among the training images."
         )
     return f"In line with the out-of-fold estimate: {difference}, which chance can give."
+
+
+def _against_probe(estimate: Share | None, probe: Share | None) -> tuple[str, ...]:
+    """Compare two accuracies on the training images: a probe was never asked about the test images."""
+    if estimate is None or probe is None:
+        return ()
+    gain = points(estimate.value - probe.value)
+    return (f"Out of fold the linear probe has {percent(probe.value)}: what was delivered changes that by {gain}.",)
 
 
 def _unseen(accuracy: Share, n_unseen: int) -> tuple[str, ...]:

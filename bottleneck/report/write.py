@@ -13,6 +13,7 @@ from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.estimators import TransferClassifier
 from bottleneck.optional import require
 from bottleneck.report.evaluate import evaluate
+from bottleneck.report.gallery import collect_gallery
 from bottleneck.report.page import compose_page
 from bottleneck.report.render import render
 
@@ -22,8 +23,13 @@ def write_report(
 ) -> Path:
     """Write what a classifier does on a test set, and how it came about, as one HTML file.
 
+    It holds the plan and its alternatives, the accuracy against the probe and the majority class, scores of each class,
+    the confusion matrix, reliability, the learning curve, the training, a map of the features, the most certain
+    mistakes, labels that are probably wrong, copies, and a search through every image.
+
     The file needs no network and nothing beside it. It appears whole or not at all, and replaces an older report of
-    the same name. The same classifier and images give the same file.
+    the same name. The same classifier and images give the same file. Small copies of the test images are in it, and
+    their paths: of up to 3,000 images all, else mistakes and a random sample. It stays under 15 MB.
 
     Parameters
     ----------
@@ -62,7 +68,8 @@ def write_report(
     target = Path(path)
     with one_clear_error(target):
         check_target(target)
-    html = render(compose_page(classifier, evaluate(classifier, X_test, y_test)))
+    evaluation = evaluate(classifier, X_test, y_test)
+    html = render(compose_page(classifier, evaluation, collect_gallery(classifier, evaluation)))
     with one_clear_error(target):
         write_whole(target, html.encode("utf-8"))
     return target

@@ -1,7 +1,8 @@
+from html import escape
 from html.parser import HTMLParser
 
 from bottleneck.errors import BudgetError
-from bottleneck.planner import plan_transfer
+from bottleneck.planner import Budget, plan_transfer
 from tests.planner.conftest import AMPLE
 
 
@@ -97,4 +98,29 @@ def test_html_escapes_what_others_named(profile_of):
 
     assert "<script" not in html
     assert "&lt;script&gt;" in html
-    assert "<td>&gt;</td>" in html
+
+
+def test_html_marks_the_choice_and_says_why_others_do_not_fit(profile_of, evidence_of):
+    budget = Budget(seconds=60)  # for the probe, not for training
+    plan = plan_transfer(profile_of(train_seconds_per_image=1.0), budget, evidence=evidence_of())
+
+    html = plan._repr_html_()
+
+    unfit = [found for found in plan.alternatives if not found.feasible]
+    assert unfit
+    assert all(escape(f"no: {found.why_not}") in html for found in unfit)
+    assert html.count("<tr class=chosen>") == 1
+
+
+def test_html_draws_an_accuracy_where_its_value_and_bounds_are(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
+
+    html = plan._repr_html_()
+
+    for found in plan.alternatives:
+        low, at, high = (
+            f"{100 * value:.1f}" for value in (found.accuracy.low, found.accuracy.value, found.accuracy.high)
+        )
+        assert f'd="M{low} 6H{high}"' in html
+        assert f'd="M{at} 1V11"' in html
+    assert "<svg" not in plan_transfer(profile_of(), AMPLE)._repr_html_()

@@ -7,6 +7,7 @@ from bottleneck.planner.gain import (
     GAIN_SHARE,
     GAIN_SPREAD,
     Gain,
+    accuracy_with,
     accuracy_with_twice_the_images,
     finetuned_accuracy,
     predict_gain,
@@ -107,6 +108,8 @@ def test_a_learning_curve_of_the_assumed_shape_is_continued_exactly():
     curve = tuple((n, accuracy(n)) for n in (100, 200, 400))
 
     assert accuracy_with_twice_the_images(curve) == pytest.approx(accuracy(800))
+    assert accuracy_with(3_000, curve) == pytest.approx(accuracy(3_000))
+    assert accuracy_with_twice_the_images(()) is None
 
 
 def test_a_learning_curve_is_not_continued_from_two_sizes_nor_downwards_nor_above_one():

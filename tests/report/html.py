@@ -1,7 +1,9 @@
 """A strict reader of reports: every element closed in order, nothing fetched, tables and named texts at hand."""
 
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
 
@@ -16,7 +18,7 @@ class Report(HTMLParser):
         self.by_id: dict[str, str] = {}
         self.tables: list[list[list[str]]] = []
         self.images: list[dict[str, str]] = []
-        self.scripts = 0
+        self.scripts: list[str] = []
         assert html.startswith("<!DOCTYPE html>")
         assert not re.search(r"https?://|//[a-z]|url\(|@import", html.partition("<body>")[0])
         assert not re.search("https?:", html)
@@ -40,7 +42,7 @@ class Report(HTMLParser):
             case "img":
                 self.images.append(found)
             case "script":
-                self.scripts += 1
+                self.scripts.append("")
         if tag not in VOID:
             self.open.append({"tag": tag, **found})
 
@@ -51,7 +53,10 @@ class Report(HTMLParser):
         assert self.open.pop()["tag"] == tag
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\u00a0", " ")  # which keeps a number and its unit on one line
         tags = [found["tag"] for found in self.open]
+        if tags and tags[-1] == "script":
+            self.scripts[-1] += data
         if not tags or tags[-1] in ("style", "script"):
             return
         self.text += data
@@ -65,3 +70,9 @@ class Report(HTMLParser):
         """Return the body of the table whose first heading that is, its cells without space around."""
         (rows,) = (table[1:] for table in self.tables if table[0][0].strip() == first_heading)
         return [[" ".join(cell.split()) for cell in row] for row in rows]
+
+    @property
+    def data(self) -> dict[str, list[Any]]:
+        """What the scripts read: the properties of every image."""
+        found: dict[str, list[Any]] = json.loads(self.scripts[0])
+        return found

@@ -1,26 +1,15 @@
 import numpy as np
 import pytest
 
-from bottleneck.finetune import EpochRecord
 from bottleneck.report.calibration import calibrate
 from bottleneck.report.charts import (
     COUNTS_TOP,
-    LEFT,
-    RIGHT,
     SQUARE_BOTTOM,
     TOP,
     Axis,
-    history_charts,
     reliability_chart,
     round_ticks,
 )
-
-
-def epochs(stage: str, losses: list[float]) -> list[EpochRecord]:
-    return [
-        EpochRecord(stage=stage, epoch=i + 1, step=10 * i, loss=loss, accuracy=1 - loss / 10, learning_rates=(0.1,))
-        for i, loss in enumerate(losses)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -45,32 +34,6 @@ def test_axis_puts_its_ends_where_they_belong():
     axis = Axis(low=10, high=20, start=300, end=100)
 
     assert [axis.at(value) for value in (10, 15, 20)] == [300, 200, 100]
-
-
-def test_history_has_one_curve_for_each_training():
-    history = [*epochs("fold 1", [3.0, 2.0, 1.0]), *epochs("all images", [3.0, 1.5])]
-
-    loss, accuracy = history_charts(history)
-
-    assert (loss.title, accuracy.title) == ("Loss", "Accuracy (%)")
-    assert [curve.label for curve in loss.curves] == ["fold 1", "all images"]
-    assert [len(curve.dots) for curve in loss.curves] == [3, 2]
-    heights = [y for _, y in loss.curves[0].dots]
-    assert heights == sorted(heights)  # a loss that falls goes down the page
-
-
-@pytest.mark.parametrize("losses", [[1.0], [0.5, 0.5, 0.5], [0.0, 0.0], list(np.linspace(2, 0.1, 300))])
-def test_any_history_stays_inside_its_chart(losses: list[float]):
-    for chart in history_charts(epochs("all", losses)):
-        numbers = [float(number) for number in chart.curves[0].path[1:].replace("L", "").split()]
-        assert all(LEFT <= x <= RIGHT for x in numbers[::2])
-        assert all(TOP <= y <= 220 for y in numbers[1::2])
-        assert 1 <= len(chart.x_ticks) <= 9
-        assert all(float(tick.text) == int(tick.text) for tick in chart.x_ticks)
-
-
-def test_no_history_has_no_chart():
-    assert history_charts(()) == ()
 
 
 def test_bars_of_reliability_reach_the_accuracy_of_their_bin():

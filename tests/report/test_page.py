@@ -1,74 +1,72 @@
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from bottleneck import TransferClassifier
-from bottleneck.images import as_image_source
-from bottleneck.report.evaluate import Evaluation
-from bottleneck.report.page import MATRIX_LABELS, MOST_PAIRS, compose_page
+from bottleneck.report.evaluate import Evaluation, evaluate
+from bottleneck.report.gallery import Gallery
+from bottleneck.report.page import Page, compose_page
+from bottleneck.report.tables import MATRIX_LABELS
+from tests.report.conftest import evaluation_of, sure_of
 
 
-def evaluation_of(true: list[int], predicted: list[int], *, labels: tuple[str, ...], n_classes: int) -> Evaluation:
-    """Return predictions as if a classifier had made them."""
-    return Evaluation(
-        source=as_image_source(np.zeros((len(true), 8, 8, 3), np.uint8)),
-        rows=np.arange(len(true)),
-        labels=labels,
-        n_classes=n_classes,
-        true=np.array(true),
-        predicted=np.array(predicted),
-        certainty=np.full(len(true), 0.8),
-        has_proba=True,
-        unreadable=(),
+def page_of(classifier: TransferClassifier, evaluation: Evaluation) -> Page:
+    """Return the page of an evaluation whose images are not shown."""
+    nothing = Gallery(
+        labels=evaluation.labels, images=(), n_images=0, mistakes=(), doubts=(), n_doubts=0, copies=(), n_copies=0
     )
+    return compose_page(classifier, evaluation, nothing)
 
 
 def test_majority_is_the_most_frequent_class_that_can_be_answered(classifier: TransferClassifier):
-    evaluation = evaluation_of([0, 1, 1, 2, 2, 2], [0, 1, 0, 0, 0, 1], labels=("a", "b", "new"), n_classes=2)
+    scores = sure_of([0, 1, 0, 0, 0, 1], n_classes=2)
 
-    headline = compose_page(classifier, evaluation).headline
+    headline = page_of(classifier, evaluation_of([0, 1, 1, 2, 2, 2], scores, labels=("a", "b", "new"))).headline
 
     assert (headline.majority_label, headline.majority) == ("b", pytest.approx(2 / 6))
     assert (headline.accuracy.n_right, headline.accuracy.n) == (2, 6)
 
 
-def test_matrix_has_a_row_for_unknown_labels_and_no_column(classifier: TransferClassifier):
-    evaluation = evaluation_of([0, 1, 2, 2], [0, 1, 0, 0], labels=("a", "b", "new"), n_classes=2)
-
-    page = compose_page(classifier, evaluation)
-
-    assert page.matrix is not None
-    assert page.matrix.columns == ("a", "b")
-    assert [label for label, _ in page.matrix.rows] == ["a", "b", "new"]
-    assert page.matrix.rows[2][1][0].words == "2 of 2 new taken for a"
-    assert [row.known for row in page.classes] == [True, True, False]
-
-
-def test_class_without_test_images_keeps_its_row(classifier: TransferClassifier):
-    page = compose_page(classifier, evaluation_of([0, 2], [0, 2], labels=("a", "b", "c"), n_classes=3))
-
-    absent = page.classes[1].score
-    assert (absent.n_images, absent.recall, absent.precision, absent.f1) == (0, None, None, None)
-    assert page.matrix is not None
-    assert [cell.share for cell in page.matrix.rows[1][1]] == [0, 0, 0]
-
-
 @pytest.mark.parametrize("n_classes", [MATRIX_LABELS, MATRIX_LABELS + 1, 200])
-def test_many_classes_have_pairs_in_place_of_a_matrix(classifier: TransferClassifier, n_classes: int):
+def test_many_classes_have_pairs_and_no_matrix(classifier: TransferClassifier, n_classes: int):
     true = list(range(n_classes))
-    labels = tuple(f"class {i}" for i in true)
 
-    page = compose_page(classifier, evaluation_of(true, [*true[1:], 0], labels=labels, n_classes=n_classes))
+    page = page_of(classifier, evaluation_of(true, sure_of([*true[1:], 0], n_classes=n_classes)))
 
     assert (page.matrix is None) == (n_classes > MATRIX_LABELS)
-    assert len(page.pairs) == (MOST_PAIRS if n_classes > MATRIX_LABELS else 0)
+    assert page.pairs
 
 
 def test_head_without_probabilities_has_no_calibration(classifier: TransferClassifier):
-    from dataclasses import replace
+    page = page_of(classifier, evaluation_of([0, 1], sure_of([0, 0], n_classes=2), has_proba=False))
 
-    evaluation = replace(evaluation_of([0, 1], [0, 0], labels=("a", "b"), n_classes=2), has_proba=False)
-
-    page = compose_page(classifier, evaluation)
-
-    assert page.calibration is None
     assert page.reliability is None
+
+
+def test_log_loss_is_that_of_scikit_learn_and_leaves_out_labels_that_are_no_class(classifier: TransferClassifier):
+    proba = np.random.RandomState(0).dirichlet(np.ones(3), 20)
+    true = [0, 1, 2, 2, 3] * 4
+
+    page = page_of(classifier, evaluation_of(true, proba, labels=("a", "b", "c", "new")))
+
+    assert page.reliability is not None
+    known = np.array(true) < 3
+    assert page.reliability.log_loss == pytest.approx(log_loss(np.array(true)[known], proba[known]))
+
+
+def test_a_delivered_probe_is_not_compared_with_itself(classifier: TransferClassifier, test_set):
+    page = page_of(classifier, evaluate(classifier, *test_set))
+
+    assert page.headline.probe is None
+    assert page.headline.estimate is not None
+    assert page.headline.estimate.value == pytest.approx(classifier.accuracy_cv_)
+
+
+def test_the_learning_curve_is_that_of_the_plan(classifier: TransferClassifier, test_set):
+    page = page_of(classifier, evaluate(classifier, *test_set))
+
+    evidence = classifier.plan_.request.evidence
+    assert evidence is not None
+    assert page.more_labels is not None
+    measured = page.more_labels.chart.curves[0]
+    assert [dot.text for dot in measured.dots] == [f"{100 * accuracy:.1f}" for _, accuracy in evidence.learning_curve]

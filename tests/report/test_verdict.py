@@ -1,15 +1,21 @@
 import pytest
 
+from bottleneck.planner import Alternative, Estimate, LinearProbe
 from bottleneck.report.metrics import Share
-from bottleneck.report.verdict import difference_interval, judge
+from bottleneck.report.verdict import against_plan, difference_interval, judge
 
 GOOD = Share(n_right=140, n=153)
 
 
 def sentences(
-    accuracy: Share = GOOD, *, majority: float = 0.5, estimate: Share | None = GOOD, n_unseen: int = 0
+    accuracy: Share = GOOD,
+    *,
+    majority: float = 0.5,
+    estimate: Share | None = GOOD,
+    probe: Share | None = None,
+    n_unseen: int = 0,
 ) -> str:
-    return " ".join(judge(accuracy, majority=majority, estimate=estimate, n_unseen=n_unseen))
+    return " ".join(judge(accuracy, majority=majority, estimate=estimate, probe=probe, n_unseen=n_unseen))
 
 
 def test_interval_of_a_difference_is_that_of_newcombe():
@@ -55,3 +61,40 @@ def test_a_test_set_of_unknown_labels_only_has_no_accuracy_without_them():
     told = sentences(nothing, majority=0, n_unseen=5)
 
     assert told.endswith("5 images have labels that training never saw, which counts as wrong.")
+
+
+def test_what_was_delivered_is_held_against_the_probe_unless_it_is_the_probe():
+    better = sentences(estimate=Share(n_right=96, n=100), probe=Share(n_right=94, n=100))
+
+    assert "Out of fold the linear probe has 94.0 %: what was delivered changes that by +2.0 points." in better
+    assert "linear probe" not in sentences()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "delivered", "expected"),
+    [
+        (
+            Estimate(value=0.9, low=0.88, high=0.92),
+            True,
+            "expected: 90.0 % (88.0 to 92.0). The test accuracy of 91.5 % is inside",
+        ),
+        (Estimate(value=0.8, low=0.78, high=0.82), True, "is above that range"),
+        (Estimate(value=0.96, low=0.95, high=0.97), True, "is below that range"),
+        (Estimate(value=0.9, low=0.88, high=0.92), False, "Something else was delivered."),
+        (None, True, "could not be foreseen"),
+    ],
+)
+def test_the_plan_is_held_against_what_came_true(accuracy: Estimate | None, delivered: bool, expected: str):
+    chosen = Alternative(
+        strategy=LinearProbe(layers="penultimate"),
+        accuracy=accuracy,
+        seconds=Estimate(value=1, low=1, high=2),
+        memory_bytes=1,
+        disk_bytes=1,
+        why_not="",
+    )
+
+    told = against_plan(chosen, GOOD, delivered=delivered)
+
+    assert told.startswith("Planned: probe, penultimate layer")
+    assert expected in told
