@@ -74,11 +74,16 @@ def feature_chunks(
     layers: Sequence[str] = ("penultimate",),
     progress: ProgressCallback = silent,
     rows_after: int = 0,
+    store: SpaceStore | None = None,
+    chunk_rows: int | None = None,
+    shard_seconds: float | None = None,
 ) -> Generator[FeatureChunk]:
     """Yield the features of a source chunk by chunk, in order, extracting only what the cache lacks.
 
     With ``layers=()`` the cache is filled and nothing is read back. ``rows_after`` is how many more rows of the same
-    job the extractor will be given afterwards, as far as that is known.
+    job the extractor will be given afterwards, as far as that is known. Whoever calls this again and again passes the
+    ``store``, which need not find out anew what is cached. By default chunks have ``CHUNK_ROWS`` rows, and shards are
+    written every ``SHARD_SECONDS``.
     """
     if cache is None:
         for rows in _row_ranges(len(source)):
@@ -89,11 +94,12 @@ def feature_chunks(
             source=source,
             extractor=extractor,
             cache=cache,
-            store=cache.space(feature_space(extractor.backbone, precision)),
+            store=store or cache.space(feature_space(extractor.backbone, precision)),
             precision=precision,
             progress=progress,
             rows_after=rows_after,
-            chunk_rows=CHUNK_ROWS,
+            chunk_rows=chunk_rows or CHUNK_ROWS,
+            shard_seconds=SHARD_SECONDS if shard_seconds is None else shard_seconds,
         )
         yield from job.chunks(layers)
         remember_compiling(extractor, cache, precision)
@@ -160,6 +166,7 @@ class _CachedPass:
     progress: ProgressCallback
     rows_after: int
     chunk_rows: int
+    shard_seconds: float
     _begun: dict[int, "_CachedChunk"] = field(init=False, default_factory=dict)
     _rows_done: int = field(init=False, default=0)
     _n_found: int = field(init=False, default=0)
@@ -306,7 +313,7 @@ class _CachedChunk:
                     if len(batch.rows):
                         pending.add(batch)
                         self.job._report(0 if self.is_counted else self.keyed.index_of(int(batch.rows[-1])) + 1)
-                    if len(pending) and time.monotonic() - began > SHARD_SECONDS:
+                    if len(pending) and time.monotonic() - began > self.job.shard_seconds:
                         self.job.store.append(pending.take())
                         began = time.monotonic()
         except CacheError:  # a full disk is still full

@@ -1,13 +1,12 @@
-"""The batch job that fills a cache, in one process or many."""
+"""The batch job that fills a cache, in one process, in many, or on a cluster."""
 
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from warnings import warn
-
-from joblib import Parallel, delayed, effective_n_jobs
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache
@@ -19,14 +18,25 @@ from bottleneck.errors import (
     wrong_parameter,
 )
 from bottleneck.extraction import ExtractionSettings, Extractor, Precision
-from bottleneck.features.chunks import CHUNK_ROWS, FeatureChunk, feature_chunks
+from bottleneck.features.chunks import FeatureChunk, feature_chunks
+from bottleneck.features.cluster import connected
+from bottleneck.features.engines import (
+    ParallelJob,
+    batch_rows,
+    parse_engine,
+    parse_n_jobs,
+    reports_from_dask,
+    reports_from_joblib,
+    runs_here,
+    settle_on_cluster,
+)
+from bottleneck.features.parts import rows_of_shard
 from bottleneck.features.space import feature_space, settle_precision
-from bottleneck.images import ImageSource, as_image_source, subset
+from bottleneck.features.worker import PartReport
+from bottleneck.images import as_image_source, subset
 from bottleneck.progress import Progress, ProgressCallback, silent
 
 ON_ERROR = ("raise", "skip")
-TASKS_A_PROCESS = 4
-"""Enough tasks that a slow one does not leave the other processes idle for long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +78,10 @@ def cache_features(
     *,
     settings: ExtractionSettings | None = None,
     on_error: str = "raise",
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
+    engine: str = "joblib",
+    scheduler: str | None = None,
+    shard: tuple[int, int] | None = None,
     progress: ProgressCallback = silent,
 ) -> CacheReport:
     """Fill a cache with the features of every image: the batch job.
@@ -79,15 +92,25 @@ def cache_features(
     Parameters
     ----------
     X : images in any form that ``TransferClassifier.predict`` takes
+        For jobs of many millions a Parquet or CSV table with a column of paths: each worker reads its own rows of it.
     backbone : Backbone
         From ``load_backbone``.
     cache : FeatureCache or path
+        With workers on other machines, a folder that all of them see under this path.
     settings : ExtractionSettings, optional
         Device, precision, batch size and decoding threads.
     on_error : {"raise", "skip"}
         What happens, once every readable image is cached, if some were not readable.
-    n_jobs : int
-        Processes, through joblib (``joblib.parallel_config`` chooses the engine); each writes its own shards.
+    n_jobs : int, optional
+        Worker processes, each of which writes its own shards. With joblib None is one, or what
+        ``joblib.parallel_config`` says; with Dask, how many workers to wait for.
+    engine : {"joblib", "dask"}
+        Who runs the workers: joblib's processes on this machine (or the backend that ``joblib.parallel_config``
+        names), or a Dask cluster.
+    scheduler : str, optional
+        Address of Dask's scheduler (``tcp://HOST:8786``); by default the current ``dask.distributed.Client``.
+    shard : (i, n), optional
+        Only the i-th of n equal shares of the images, i from 1: for job arrays without a scheduler.
     progress : callable
         Called with ``bottleneck.progress.Progress`` records.
 
@@ -99,23 +122,54 @@ def cache_features(
     ------
     UnreadableImagesError
         Some images cannot be read and ``on_error`` is "raise"; all others are cached.
+    WorkerError
+        No worker, or no process, gets any further; what was extracted is cached.
     """
     parse_on_error(on_error, "cache_features")
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
-        raise wrong_parameter("cache_features", "n_jobs", "a positive number of processes, or -1 for all cores", n_jobs)
+    parse_engine(engine, scheduler)
+    parse_n_jobs(n_jobs)
     began = time.monotonic()
     source = as_image_source(X)
+    settings = settings or ExtractionSettings()
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
-    extractor = Extractor(backbone, settings or ExtractionSettings())
-    precision = settle_precision(extractor, opened, source)
-    chunks: Iterable[FeatureChunk]
-    if n_jobs == 1:
-        chunks = feature_chunks(source, extractor, opened, precision=precision, layers=(), progress=progress)
+    rows = range(len(source)) if shard is None else rows_of_shard(len(source), shard, batch_rows(settings))
+    job = ParallelJob(source=source, rows=rows, backbone=backbone, settings=settings, cache=opened)
+    if engine == "dask":
+        report = _through_dask(job, scheduler, n_jobs, progress, began)
+    elif runs_here(n_jobs):
+        report = _in_this_process(job, progress, began)
     else:
-        chunks = _chunks_in_parallel(source, extractor, opened, precision=precision, n_jobs=n_jobs, progress=progress)
-    report = summarise(chunks, backbone, precision, began=began)
+        report = _through_joblib(job, n_jobs, progress, began)
     raise_or_warn(report.failures, on_error)
     return report
+
+
+def _in_this_process(job: ParallelJob, progress: ProgressCallback, began: float) -> CacheReport:
+    extractor = Extractor(job.backbone, job.settings)
+    # By the first images of all, or the shares of one job could settle on different arithmetics.
+    precision = settle_precision(extractor, job.cache, job.source)
+    source = job.source if len(job.rows) == len(job.source) else subset(job.source, job.rows)
+    chunks = feature_chunks(source, extractor, job.cache, precision=precision, layers=(), progress=progress)
+    report = summarise(chunks, job.backbone, precision, began=began)
+    failures = tuple(dataclasses.replace(failure, row=job.rows[failure.row]) for failure in report.failures)
+    return dataclasses.replace(report, failures=failures)
+
+
+def _through_joblib(job: ParallelJob, n_jobs: int | None, progress: ProgressCallback, began: float) -> CacheReport:
+    extractor = Extractor(job.backbone, job.settings)
+    precision = settle_precision(extractor, job.cache, job.source)
+    reports = reports_from_joblib(job, precision, n_jobs=n_jobs, batch_size=extractor.batch_size)
+    with closing(reports):
+        return _add_up(reports, job, progress).as_report(job.backbone, precision, began)
+
+
+def _through_dask(
+    job: ParallelJob, scheduler: str | None, n_jobs: int | None, progress: ProgressCallback, began: float
+) -> CacheReport:
+    with connected(scheduler, max(1, n_jobs or 1)) as client:
+        precision = settle_on_cluster(client, job)
+        with closing(reports_from_dask(client, job, precision)) as reports:
+            return _add_up(reports, job, progress).as_report(job.backbone, precision, began)
 
 
 def parse_on_error(on_error: str, owner: str) -> None:
@@ -126,21 +180,32 @@ def parse_on_error(on_error: str, owner: str) -> None:
 
 def summarise(chunks: Iterable[FeatureChunk], backbone: Backbone, precision: Precision, *, began: float) -> CacheReport:
     """Add up what the chunks did since ``began`` (``time.monotonic``), holding one chunk at a time."""
-    extracted, readable = 0, 0
-    failures: list[ImageFailure] = []
+    counts = _Counts()
     for chunk in chunks:
-        extracted += chunk.rows_extracted
-        readable += len(chunk.rows)
-        failures += chunk.failures
-    return CacheReport(
-        rows_extracted=extracted,
-        rows_cached=max(readable - extracted, 0),  # rows extracted again after damage count as extracted
-        rows_skipped=len(failures),
-        seconds=time.monotonic() - began,
-        space=feature_space(backbone, precision).digest,
-        precision=precision,
-        failures=tuple(sorted(failures, key=lambda failure: failure.row)),
-    )
+        counts.extracted += chunk.rows_extracted
+        counts.readable += len(chunk.rows)
+        counts.failures += chunk.failures
+    return counts.as_report(backbone, precision, began)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Counts:
+    """What has been done so far."""
+
+    extracted: int = 0
+    readable: int = 0
+    failures: list[ImageFailure] = field(default_factory=list)
+
+    def as_report(self, backbone: Backbone, precision: Precision, began: float) -> CacheReport:
+        return CacheReport(
+            rows_extracted=self.extracted,
+            rows_cached=max(self.readable - self.extracted, 0),  # rows extracted again after damage count as extracted
+            rows_skipped=len(self.failures),
+            seconds=time.monotonic() - began,
+            space=feature_space(backbone, precision).digest,
+            precision=precision,
+            failures=tuple(sorted(self.failures, key=lambda failure: failure.row)),
+        )
 
 
 def raise_or_warn(failures: Sequence[ImageFailure], on_error: str) -> None:
@@ -153,50 +218,20 @@ def raise_or_warn(failures: Sequence[ImageFailure], on_error: str) -> None:
     warn(f"{len(failures)} images were skipped:\n{names}", SkippedImagesWarning, stacklevel=3)
 
 
-def _chunks_in_parallel(
-    source: ImageSource,
-    extractor: Extractor,
-    cache: FeatureCache,
-    *,
-    precision: Precision,
-    n_jobs: int,
-    progress: ProgressCallback,
-) -> Iterable[FeatureChunk]:
-    """Run one task a chunk; no array crosses a process border, since ``layers=()`` reads nothing back."""
-    rows_a_task = _rows_a_task(len(source), n_jobs, extractor.batch_size)
-    starts = range(0, len(source), rows_a_task)
-    ranges = [range(start, min(start + rows_a_task, len(source))) for start in starts]
-    rows_a_process = -(-len(source) // effective_n_jobs(n_jobs))
-    tasks = (delayed(_cache_range)(source, rows, extractor, cache, precision, rows_a_process) for rows in ranges)
-    done = 0
-    for chunk in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks):
-        done += len(chunk.rows) + len(chunk.failures)
-        progress(Progress(stage="features", done=done, total=len(source)))
-        yield chunk
-
-
-def _rows_a_task(n_rows: int, n_jobs: int, batch_size: int) -> int:
-    """Give every process about ``TASKS_A_PROCESS`` tasks of whole batches, none larger than a chunk."""
-    n_processes: int = effective_n_jobs(n_jobs)
-    batches = -(-n_rows // (TASKS_A_PROCESS * n_processes * batch_size))
-    return min(CHUNK_ROWS, max(1, batches) * batch_size)
-
-
-def _cache_range(
-    source: ImageSource,
-    rows: range,
-    extractor: Extractor,
-    cache: FeatureCache,
-    precision: Precision,
-    rows_a_process: int,
-) -> FeatureChunk:
-    rows_after = max(0, rows_a_process - len(rows))
-    (chunk,) = feature_chunks(
-        subset(source, rows), extractor, cache, precision=precision, layers=(), rows_after=rows_after
-    )
-    return dataclasses.replace(
-        chunk,
-        rows=chunk.rows + rows.start,
-        failures=tuple(dataclasses.replace(failure, row=failure.row + rows.start) for failure in chunk.failures),
-        layers={},
-    )
+def _add_up(reports: Iterable[PartReport | None], job: ParallelJob, progress: ProgressCallback) -> _Counts:
+    """Add up what workers report, and say how far they are."""
+    counts = _Counts()
+    done, workers = 0, set[str]()
+    for report in reports:
+        if report is not None:
+            done += len(report.rows)
+            workers.add(report.worker)
+            counts.extracted += report.rows_extracted
+            counts.readable += report.rows_readable
+            for failure in report.failures:
+                row = report.rows[failure.row]
+                counts.failures.append(dataclasses.replace(failure, row=row, id=job.source.ids[row]))
+        notes = [f"{len(workers)} workers"] if workers else ["waiting for the first shards"]
+        notes += [f"{len(counts.failures):,} unreadable"] if counts.failures else []
+        progress(Progress(stage="features", done=done, total=len(job.rows), note=", ".join(notes)))
+    return counts

@@ -18,6 +18,7 @@ from bottleneck.images import DECODE_VERSION, ImageSource, load_batches
 logger = logging.getLogger(__name__)
 
 STORED_DTYPE = "float16"
+STORED_BYTES = 2
 VERDICTS = "precision"
 """Name of the note with the lowest cosine that each faster arithmetic kept with float32."""
 MOST_LOOKED_AT = 512

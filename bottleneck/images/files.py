@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bottleneck.images.content import FileStat, ImageReadError
+from bottleneck.images.remote import is_url, read_url, stat_url
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileSource:
-    """Image files by path; the path is the id."""
+    """Image files by path or address; the path is the id."""
 
     ids: Sequence[str]
 
@@ -22,13 +23,15 @@ class FileSource:
         """Return the bytes of the file."""
         return read_file(self.ids[row])
 
-    def stat(self, row: int) -> FileStat:
+    def stat(self, row: int) -> FileStat | None:
         """Return the path, size and time of the file."""
         return stat_file(self.ids[row])
 
 
 def read_file(path: str) -> bytes:
     """Return the bytes of a file, or raise ImageReadError."""
+    if is_url(path):
+        return read_url(path)
     _regular_file(path)  # opening a pipe or a device would wait for ever
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much as the reading)
@@ -37,8 +40,10 @@ def read_file(path: str) -> bytes:
         raise ImageReadError(_reason(path, exc)) from exc
 
 
-def stat_file(path: str) -> FileStat:
+def stat_file(path: str) -> FileStat | None:
     """Return what identifies a file, or raise ImageReadError when it is missing or no regular file."""
+    if is_url(path):
+        return stat_url(path)
     found = _regular_file(path)
     is_plain = os.sep == "/" and path.startswith("/") and "/." not in path and "//" not in path  # abspath costs more
     absolute = path if is_plain else os.path.abspath(path)  # noqa: PTH100 (same)
@@ -62,8 +67,6 @@ def _reason(path: str, exc: OSError | ValueError) -> str:
     match exc:
         case FileNotFoundError() if Path(path).is_symlink():
             return f"broken symbolic link to {Path(path).readlink()}"
-        case FileNotFoundError() if "://" in path:
-            return "this is an address; download the image first"
         case FileNotFoundError():
             return "no such file"
         case PermissionError():

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePath
 
@@ -35,6 +35,17 @@ def find_images(folder: str | os.PathLike[str]) -> list[str]:
     found = list(_walk(os.fspath(folder), frozenset(), problems))
     if problems:
         raise InvalidInputError(f"These folders under {folder} cannot be searched for images:\n{listed(problems)}")
+    return _not_empty(found, os.fspath(folder))
+
+
+def only_images(paths: Sequence[str], folder: str) -> list[str]:
+    """Return the paths or addresses below a folder that count as images; InvalidInputError if there is none."""
+    images = [path for path in paths if PurePath(path).suffix.lower() in image_extensions()]
+    hidden = [path for path in images if "/." in path.removeprefix(folder)]
+    return _not_empty(sorted(set(images) - set(hidden), key=_natural), folder)
+
+
+def _not_empty(found: list[str], folder: str) -> list[str]:
     if not found:
         raise InvalidInputError(
             f"The folder {folder} has no images. Files count by their extension: .jpg, .png, .webp and the others that "

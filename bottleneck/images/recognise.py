@@ -15,14 +15,16 @@ from bottleneck.images.arrays import array_source
 from bottleneck.images.content import ImageReadError
 from bottleneck.images.datasets import DatasetSource, MapStyle, dataset_labels
 from bottleneck.images.files import FileSource, stat_file
-from bottleneck.images.folders import find_images, find_labelled_images
+from bottleneck.images.folders import find_images, find_labelled_images, only_images
 from bottleneck.images.items import array_of_tensor, list_source
 from bottleneck.images.labels import as_labels
+from bottleneck.images.manifest import is_manifest, manifest_source
+from bottleneck.images.remote import is_remote_folder, is_url, list_urls
 from bottleneck.images.source import ImageSource
 
 ACCEPTED = (
-    "a folder, a list of image paths, a list of Pillow images or encoded bytes, an array (n, h, w), (n, h, w, c) or "
-    "(n, c, h, w), a column of a DataFrame, or a map-style data set"
+    "a folder, a CSV or Parquet table of paths, a list of image paths, a list of Pillow images or encoded bytes, an "
+    "array (n, h, w), (n, h, w, c) or (n, c, h, w), a column of a DataFrame, or a map-style data set"
 )
 
 
@@ -32,9 +34,10 @@ def as_image_source(X: object, *, image_shape: tuple[int, ...] | None = None) ->
     Parameters
     ----------
     X : str, path-like, bytes, Pillow image, sequence, array, tensor, column, data set or ImageSource
-        Images: a folder (searched at every depth, natural order), one image, or many: paths, bytes, Pillow images,
-        arrays of one or several shapes, a torch or Hugging Face data set whose items are images, ``(image, label)`` or
-        dicts with ``"image"``. No file is touched but the listing of a folder.
+        Images: a folder (searched at every depth, natural order), a .csv or .parquet table with a column of paths,
+        one image, or many: paths, bytes, Pillow images, arrays of one or several shapes, a torch or Hugging Face data
+        set whose items are images, ``(image, label)`` or dicts with ``"image"``. Folders, tables and paths may be
+        addresses for fsspec (s3://...). No file is touched but the listing of a folder, and tables.
     image_shape : (h, w) or (h, w, c), optional
         The shape of one image when X is a flattened array (n, h * w * c).
 
@@ -118,6 +121,10 @@ def _source(X: object) -> ImageSource:
 def _path_source(path: str) -> ImageSource:
     if _is_folder(path):
         return FileSource(ids=find_images(path))
+    if is_manifest(path):
+        return manifest_source(path)
+    if is_url(path) and is_remote_folder(path):
+        return FileSource(ids=only_images(list_urls(path), path))
     try:
         stat_file(path)
     except ImageReadError as exc:

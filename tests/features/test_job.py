@@ -73,6 +73,82 @@ def test_two_processes_write_what_one_writes_bit_for_bit(tiny_backbone, tmp_path
     assert np.array_equal(found, expected)
 
 
+class KillsOneProcess:
+    """A map-style data set: the process that reads row 17 first is killed, in the middle of its part."""
+
+    def __init__(self, images: np.ndarray, flag: Path) -> None:
+        self.images, self.flag = images, flag
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if row == 17 and self.flag.exists():
+            self.flag.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.images[row]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
+def test_four_processes_of_which_one_is_killed_write_what_one_writes(tiny_backbone, tmp_path):
+    images, _ = coloured_images(96)
+    cache_features(images, tiny_backbone, tmp_path / "one", settings=CPU)
+    (tmp_path / "flag").touch()
+
+    report = cache_features(
+        KillsOneProcess(images, tmp_path / "flag"), tiny_backbone, tmp_path / "four", settings=CPU, n_jobs=4
+    )
+
+    cache = FeatureCache(tmp_path / "four")
+    expected = all_features(tiny_backbone, images, FeatureCache(tmp_path / "one"))
+    assert not (tmp_path / "flag").exists()
+    assert report.rows_extracted + report.rows_cached == 96
+    assert [cache.space(space).n_rows for space in cache.spaces()] == [96]
+    assert np.array_equal(all_features(tiny_backbone, images, cache), expected)
+
+
+def test_shards_by_themselves_fill_the_cache_like_one_job(tiny_backbone, tmp_path):
+    images, _ = coloured_images(50)
+    cache_features(images, tiny_backbone, tmp_path / "one", settings=CPU)
+
+    reports = [
+        cache_features(images, tiny_backbone, tmp_path / "shards", settings=CPU, shard=(i, 3)) for i in (2, 1, 3)
+    ]
+
+    assert [report.rows_extracted for report in reports] == [16, 16, 18]
+    expected = all_features(tiny_backbone, images, FeatureCache(tmp_path / "one"))
+    assert np.array_equal(all_features(tiny_backbone, images, FeatureCache(tmp_path / "shards")), expected)
+
+
+def test_share_names_an_unreadable_image_by_its_row_of_the_whole(tiny_backbone, image_folder, tmp_path):
+    paths = sorted(image_folder.rglob("*.png"))
+    paths[20].write_bytes(b"")
+
+    with pytest.warns(SkippedImagesWarning):
+        report = cache_features(paths, tiny_backbone, tmp_path / "cache", settings=CPU, on_error="skip", shard=(2, 2))
+
+    assert [(failure.row, failure.id) for failure in report.failures] == [(20, str(paths[20]))]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"engine": "dsk"}, r"'engine' parameter.*Did you mean 'dask'"),
+        ({"scheduler": "tcp://here:1"}, r"'scheduler' parameter.*engine='dask'"),
+        ({"n_jobs": 0}, "'n_jobs' parameter"),
+        ({"shard": (3, 2)}, "'shard' parameter"),
+    ],
+)
+def test_mistyped_parameter_is_named_before_any_work(tiny_backbone, tmp_path, wrong, said):
+    images, _ = coloured_images(4)
+
+    with pytest.raises(InvalidInputError, match=said):
+        cache_features(images, tiny_backbone, tmp_path / "cache", settings=CPU, **wrong)
+
+    assert not (tmp_path / "cache").exists()
+
+
 KILLED_JOB = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
