@@ -18,43 +18,62 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bottleneck.backbones import Backbone, Preprocess, load_backbone
     from bottleneck.cache import FeatureCache
+    from bottleneck.comparison import compare_backbones
     from bottleneck.estimators import FeatureExtractor, TransferClassifier
+    from bottleneck.export import export_onnx, export_torch
     from bottleneck.features import cache_features
-    from bottleneck.finetune import FineTuneSettings
+    from bottleneck.finetune import FineTuneSettings, describe_groups
     from bottleneck.heads import LogisticHead, SVMHead
     from bottleneck.persistence import load, save
     from bottleneck.planner import Plan, plan_transfer
+    from bottleneck.plots import HistoryDisplay, LearningCurveDisplay, PlanDisplay, RegularizationDisplay
     from bottleneck.report import write_report
 
 _PUBLIC = {
     "TransferClassifier": "estimators",
     "FeatureExtractor": "estimators",
     "FineTuneSettings": "finetune",
+    "describe_groups": "finetune",
     "LogisticHead": "heads",
     "SVMHead": "heads",
     "plan_transfer": "planner",
     "Plan": "planner",
     "FeatureCache": "cache",
     "cache_features": "features",
+    "compare_backbones": "comparison",
     "load_backbone": "backbones",
     "Backbone": "backbones",
     "Preprocess": "backbones",
     "save": "persistence",
     "load": "persistence",
+    "export_onnx": "export",
+    "export_torch": "export",
     "write_report": "report",
+    "LearningCurveDisplay": "plots",
+    "RegularizationDisplay": "plots",
+    "HistoryDisplay": "plots",
+    "PlanDisplay": "plots",
 }
 __all__ = [
     "Backbone",
     "FeatureCache",
     "FeatureExtractor",
     "FineTuneSettings",
+    "HistoryDisplay",
+    "LearningCurveDisplay",
     "LogisticHead",
     "Plan",
+    "PlanDisplay",
     "Preprocess",
+    "RegularizationDisplay",
     "SVMHead",
     "TransferClassifier",
     "__version__",
     "cache_features",
+    "compare_backbones",
+    "describe_groups",
+    "export_onnx",
+    "export_torch",
     "load",
     "load_backbone",
     "plan_transfer",

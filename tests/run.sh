@@ -4,4 +4,4 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/environment.sh
 install_into .venv -e '.[test]'
-.venv/bin/python -m pytest -m "not slow and not network" "$@"
+.venv/bin/python -m pytest -m "not slow and not network and not browser" "$@"

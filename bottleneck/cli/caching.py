@@ -15,14 +15,34 @@ if TYPE_CHECKING:
 
 
 def cache(
-    data: opt.Images,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, or a CSV or Parquet table with a column of paths; s3:// and the like too.",
+            show_default=False,
+        ),
+    ],
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     batch_size: opt.BatchSize = "auto",
-    n_jobs: Annotated[int, typer.Option("--n-jobs", help="Processes; each writes its own shards.")] = 1,
+    n_jobs: Annotated[
+        int,
+        typer.Option("--workers", "--n-jobs", help="Worker processes to start; with dask, workers to wait for."),
+    ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Who runs the workers: joblib (this machine) or dask.", autocompletion=opt.one_of("joblib", "dask")
+        ),
+    ] = "joblib",
+    scheduler: Annotated[str | None, typer.Option(help="Address of Dask's scheduler: tcp://HOST:8786.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only the I-th of N shares of the images, I from 1: for job arrays.", metavar="I/N"),
+    ] = None,
     on_error: opt.OnError = "raise",
     quiet: opt.Quiet = False,
     json: opt.Json = False,
@@ -33,8 +53,10 @@ def cache(
     from bottleneck.features import default_cache_dir
     from bottleneck.progress import progress_bars
 
+    opt.check_images(data)
     settings = ExtractionSettings(device=device, precision=precision, batch_size=opt.parse_batch_size(batch_size))
     where = cache_dir or default_cache_dir()
+    share = None if shard is None else _parse_shard(shard)
     with progress_bars(enabled=not quiet) as progress:
         report = cache_features(
             data,
@@ -43,6 +65,9 @@ def cache(
             settings=settings,
             on_error=on_error,
             n_jobs=n_jobs,
+            engine=engine,
+            scheduler=scheduler,
+            shard=share,
             progress=progress,
         )
     print(
@@ -78,6 +103,8 @@ def verify(
 ) -> None:
     """Check every shard of a feature cache against its checksum, and the lists of shards; repair what is damaged."""
     opened = _open_cache(cache_dir)
+    if images is not None:
+        opt.check_images(str(images))
     report = opened.repair() if repair else opened.verify()
     for bad in report.bad:
         print(f"damaged: {bad.path}: {bad.reason}" + ("" if bad.is_list else f" ({bad.n_rows} rows)"))
@@ -117,6 +144,14 @@ def compact(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
     report = _open_cache(cache_dir).compact()
     print(f"{report.shards_before} shards became {report.shards_after}, of {report.n_bytes / 2**20:.1f} MiB in all")
     emit(json, shards_before=report.shards_before, shards_after=report.shards_after, bytes=report.n_bytes)
+
+
+def _parse_shard(shard: str) -> tuple[int, int]:
+    """Return the two numbers of I/N; whether there is such a share is judged by whoever cuts."""
+    i, slash, n = shard.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal()):
+        raise InvalidInputError(f"--shard must be I/N with I from 1 to N, such as 3/100. Got {shard!r} instead.")
+    return int(i), int(n)
 
 
 def _open_cache(cache_dir: Path | None) -> "FeatureCache":

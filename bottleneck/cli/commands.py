@@ -1,18 +1,24 @@
 """The commands about classifiers: each parses, calls the public API, and prints."""
 
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bottleneck.cli import options as opt
-from bottleneck.cli.output import emit, plan_fields, table
+from bottleneck.cli.config import check_config_target, write_config
+from bottleneck.cli.output import complain, emit, plan_fields, table
+from bottleneck.cli.wording import as_typed, options_of
 from bottleneck.planner import percent
+
+if TYPE_CHECKING:
+    from bottleneck import TransferClassifier
 
 
 def plan(
+    ctx: typer.Context,
     data: opt.Data,
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
@@ -22,6 +28,8 @@ def plan(
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
+    config: opt.Config = None,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
     """Say what `fit` would do with these images, why, and what everything would cost. Trains nothing."""
@@ -38,11 +46,12 @@ def plan(
         precision=precision,
     )
     made = classifier.plan(opt.parse_data(data))
-    print(made)
+    print(as_typed(str(made), options_of(ctx.command)))
     emit(json, **plan_fields(made))
 
 
 def fit(
+    ctx: typer.Context,
     data: opt.Data,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to save the classifier in.")] = None,
     backbone: opt.BackboneName = "embedded",
@@ -50,24 +59,38 @@ def fit(
     strategy: opt.Strategy = "auto",
     time_budget: opt.TimeBudget = None,
     risk: opt.Risk = "balanced",
-    head: Annotated[str, typer.Option(help="logistic or svm.")] = "logistic",
-    class_weight: Annotated[str, typer.Option(help="none or balanced.")] = "none",
+    head: opt.Head = "logistic",
+    class_weight: opt.ClassWeight = "none",
+    settings: opt.Settings = None,
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     batch_size: opt.BatchSize = "auto",
     on_error: opt.OnError = "raise",
     seed: opt.Seed = 0,
+    config: opt.Config = None,
+    config_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-config",
+            help="Where to write the config file that does the same again; by default MODEL.toml beside the model.",
+        ),
+    ] = None,
     quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
     """Plan, extract, fit and, where it wins, fine-tune: a classifier from a folder of class folders."""
     from bottleneck import TransferClassifier, save
+    from bottleneck.finetune.ranks import is_first
     from bottleneck.persistence import check_target
 
     began = monotonic()
     if out is not None:
         check_target(out)  # before minutes of work, not after
+    again = config_out if config_out is not None or out is None else out.with_name(f"{out.name}.toml")
+    if again is not None:
+        check_config_target(again)
     classifier = TransferClassifier(
         backbone,
         weights=opt.parse_weights(weights),
@@ -84,27 +107,43 @@ def fit(
         random_state=seed,
         verbose=not quiet,
     )
+    opt.apply_settings(classifier, settings or ())
     classifier.fit(opt.parse_data(data))
+    if not is_first():
+        return  # of the processes that torchrun started, one saves and reports
     if out is not None:
         save(classifier, out)
-    report, n_classes = classifier.cache_report_, len(classifier.classes_)
-    n_samples = report.rows_extracted + report.rows_cached
-    print(classifier.plan_)
-    print(f"\nOutcome    {classifier.outcome_}")
-    print(f"Accuracy   {percent(classifier.accuracy_cv_)} out of fold, on {n_samples} images of {n_classes} classes")
-    print(f"Features   {report.rows_extracted} images extracted, {report.rows_cached} found in the cache")
-    print(f"Model      {out if out is not None else 'not saved: name a folder with --out'}")
+    if again is not None:
+        write_config(again, ctx)
+    _print_fitted(classifier, options_of(ctx.command), out=out, again=again)
+    report = classifier.cache_report_
     emit(
         json,
         strategy=classifier.strategy_,
         accuracy_cv=classifier.accuracy_cv_,
-        n_samples=n_samples,
-        n_classes=n_classes,
+        n_samples=report.rows_extracted + report.rows_cached,
+        n_classes=len(classifier.classes_),
         rows_extracted=report.rows_extracted,
         rows_cached=report.rows_cached,
         seconds=monotonic() - began,
         model=None if out is None else str(out),
+        config=None if again is None else str(again),
     )
+
+
+def _print_fitted(
+    classifier: "TransferClassifier", options: Mapping[str, str], *, out: Path | None, again: Path | None
+) -> None:
+    """Say what was fitted, how good it is, and where it is."""
+    report = classifier.cache_report_
+    n_samples, n_classes = report.rows_extracted + report.rows_cached, len(classifier.classes_)
+    print(as_typed(str(classifier.plan_), options))
+    print(f"\nOutcome    {classifier.outcome_}")
+    print(f"Accuracy   {percent(classifier.accuracy_cv_)} out of fold, on {n_samples} images of {n_classes} classes")
+    print(f"Features   {report.rows_extracted} images extracted, {report.rows_cached} found in the cache")
+    print(f"Model      {out if out is not None else 'not saved: name a folder with --out'}")
+    if again is not None:
+        print(f"Again      bottleneck fit --config {again}")
 
 
 def evaluate(
@@ -114,6 +153,7 @@ def evaluate(
     device: opt.Device = "auto",
     on_error: opt.OnError = "raise",
     quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
     """Measure a saved classifier on a folder of class folders that it has not seen."""
@@ -134,10 +174,10 @@ def evaluate(
     unknown = sorted(set(truth.tolist()) - set(map(str, classifier.classes_)))
     if unknown:
         names, known_names = (", ".join(map(repr, group)) for group in (unknown, classifier.classes_.tolist()))
-        print(
-            f"warning: The classifier does not know {names}: every image of theirs counts as wrong. "
+        complain(
+            "warning",
+            f"The classifier does not know {names}: every image of theirs counts as wrong. "
             f"It was fitted on {known_names}.",
-            file=sys.stderr,
         )
     accuracy = float((truth == predicted).mean())
     per_class = zip(classes, n_images, recall, precision, strict=True)
@@ -151,45 +191,20 @@ def evaluate(
     emit(json, accuracy=accuracy, n_samples=len(truth), unknown_classes=unknown)
 
 
-def predict(
-    model: opt.Model,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.", show_default=False)],
-    cache_dir: opt.CacheDir = None,
-    device: opt.Device = "auto",
-    on_error: opt.OnError = "skip",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of CSV.")] = False,
-) -> None:
-    """Print each image's class and its probability as CSV, in the order given."""
-    import csv
-
-    from bottleneck import load
-
-    classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error)
-    paths = opt.list_images(images)
-    proba = classifier.predict_proba(paths)
-    writer = csv.writer(sys.stdout)
-    if not json:
-        writer.writerow(["path", "class", "probability"])
-    for path, row in zip(paths, proba, strict=True):
-        missing = bool(row[0] != row[0])  # NaN: the image could not be read, and a warning said why
-        best = 0 if missing else int(row.argmax())
-        name, share = ("", None) if missing else (str(classifier.classes_[best]), float(row[best]))
-        if json:
-            emit(True, path=str(path), **{"class": name or None}, probability=share)
-        else:
-            writer.writerow([path, name, "" if share is None else f"{share:.4f}"])
-
-
 def report(
     model: opt.Model,
     data: opt.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
+    on_error: opt.OnError = "raise",
+    verbose: opt.Verbose = False,
+    json: opt.Json = False,
 ) -> None:
     """Write one HTML file about a saved classifier and a test set: what it chose, how good it is, where it errs."""
     from bottleneck import load, write_report
 
-    classifier = load(model).set_params(cache_dir=cache_dir, device=device)
+    classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error)
     write_report(classifier, opt.parse_data(data), None, path=out)
     print(f"Report     {out}")
+    emit(json, report=str(out))

@@ -2,48 +2,62 @@
 
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bottleneck.cli import options as opt
 from bottleneck.cli.output import emit
+from bottleneck.errors import InvalidInputError
 from bottleneck.planner import percent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+N_TURNED = 1000
+FINETUNE_BUDGET = 150.0
+"""Seconds: enough for a hand-off on two processor cores."""
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the classifier (model) and report.html.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the classifier (model) and report.html.")] = Path(
+        "bottleneck-demo"
+    ),
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Which way is a digit turned? Frozen features have lost that: minutes.")
+    ] = False,
     cache_dir: opt.CacheDir = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Plan, fit and evaluate on 1,797 handwritten digits, with the backbone inside the package."""
-    from sklearn.datasets import load_digits
+    """Plan, fit and evaluate on handwritten digits, with the backbone inside the package, and write the report."""
     from sklearn.model_selection import train_test_split
 
     from bottleneck import TransferClassifier, save, write_report
+    from bottleneck.persistence import check_target
 
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is a file. Name the folder for the classifier and the report.")
+    check_target(out / "model")
     began = monotonic()
-    digits = load_digits()
-    # Pixels of 8x8 digits count from 0 to 16; float images are expected from 0 to 1.
-    images = (digits.images / 16).astype("float32")
-    X_train, X_test, y_train, y_test = train_test_split(
-        images, digits.target, test_size=0.25, stratify=digits.target, random_state=0
-    )
-    classifier = TransferClassifier(cache_dir=cache_dir, random_state=0, verbose=True).fit(X_train, y_train)
+    images, labels = _turned_digits() if finetune else _digits()
+    X_train, X_test, y_train, y_test = train_test_split(images, labels, test_size=0.25, stratify=labels, random_state=0)
+    classifier = TransferClassifier(
+        cache_dir=cache_dir, random_state=0, verbose=not quiet, time_budget=FINETUNE_BUDGET if finetune else None
+    ).fit(X_train, y_train)
     accuracy = classifier.score(X_test, y_test)
-    report = classifier.cache_report_
-    print(f"Backbone   {classifier.backbone_.name}, weights: {classifier.backbone_.weights}")
+    report, backbone = classifier.cache_report_, classifier.backbone_
+    print(f"Backbone   {backbone.name}: {backbone.weights}. A larger one: --backbone resnet50, as of `bottleneck fit`")
     print(f"\n{classifier.plan_}\n")
     print(f"Outcome    {classifier.outcome_}")
     print(f"Accuracy   {percent(accuracy)} on {len(X_test)} digits that it has not seen")
     print(f"Features   {report.rows_extracted} images extracted, {report.rows_cached} found in the cache")
-    if out is not None:
-        save(classifier, out / "model")
-        write_report(classifier, X_test, y_test, path=out / "report.html")
-        print(f"Model      {out / 'model'}\nReport     {out / 'report.html'}")
-    print("\nA larger backbone: bottleneck fit FOLDER --backbone resnet50. Your own pictures: one folder a class.")
+    save(classifier, out / "model")
+    write_report(classifier, X_test, y_test, path=out / "report.html")
+    print(f"Model      {out / 'model'}\nReport     {out / 'report.html'}")
+    print("\nYour own pictures, in one folder a class: bottleneck fit FOLDER --backbone resnet50")
     emit(
         json,
         strategy=classifier.strategy_,
@@ -52,4 +66,25 @@ def demo(
         rows_extracted=report.rows_extracted,
         rows_cached=report.rows_cached,
         seconds=monotonic() - began,
+        model=str(out / "model"),
+        report=str(out / "report.html"),
     )
+
+
+def _digits() -> "tuple[NDArray[np.float32], NDArray[Any]]":
+    """Return 1,797 images of 8 x 8 pixels from 0 to 1, and what they show."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # Pixels count from 0 to 16; float images are expected from 0 to 1.
+    return (digits.images / 16).astype("float32"), digits.target
+
+
+def _turned_digits() -> "tuple[NDArray[np.float32], NDArray[Any]]":
+    """Return digits turned by a random quarter, and by how much."""
+    import numpy as np
+
+    images, _ = _digits()
+    quarters = np.random.default_rng(0).integers(4, size=N_TURNED)
+    turned = np.stack([np.rot90(image, quarter) for image, quarter in zip(images, quarters, strict=False)])
+    return turned, np.array(["upright", "90 degrees", "180 degrees", "270 degrees"])[quarters]

@@ -6,9 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from bottleneck.cli import options as opt
 from bottleneck.cli.output import emit
 
-PACKAGES = (
-    "torch", "torchvision", "scikit-learn", "joblib", "numpy", "h5py", "pillow", "safetensors", "timm", "jinja2", "dask"
-)  # fmt: skip
+REQUIRED = ("torch", "torchvision", "scikit-learn", "joblib", "numpy", "h5py", "pillow", "safetensors", "tomlkit")
+OPTIONAL = ("timm", "jinja2", "matplotlib", "pandas", "pyarrow", "onnxruntime", "dask")
 
 
 def doctor(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
@@ -22,7 +21,7 @@ def doctor(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
 
     device = resolve_device("auto")
     where = cache_dir or default_cache_dir()
-    found = {package: _version(package) for package in PACKAGES}
+    found = {package: _version(package) for package in (*REQUIRED, *OPTIONAL)}
     problems = _problems(found)
     facts = {
         "bottleneck-features": __version__,
@@ -56,7 +55,5 @@ def _problems(found: dict[str, str | None]) -> list[str]:
             f"PyData's Bottleneck {pydata} is installed beside this package, and both use the import name bottleneck: "
             "one has overwritten the other's files. Keep them in environments of their own."
         )
-    problems += [
-        f"{package} is missing. Reinstall bottleneck-features." for package in PACKAGES[:8] if not found[package]
-    ]
+    problems += [f"{package} is missing. Reinstall bottleneck-features." for package in REQUIRED if not found[package]]
     return problems

@@ -1,4 +1,7 @@
-"""The way in: every mistake of a user becomes one message and exit status 2, never a traceback."""
+"""The way in: every mistake of a user becomes one message and exit status 2, never a traceback.
+
+Errors and warnings of the API are put into the words of the command line here, and nowhere else.
+"""
 
 import os
 import signal
@@ -7,12 +10,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from typer.exceptions import Abort, Exit, TyperException
 
-from bottleneck.cli.app import app
+from bottleneck.cli.app import app, typer_commands
+from bottleneck.cli.output import complain
+from bottleneck.cli.wording import as_typed, options_of
 from bottleneck.errors import TransferError, TransferWarning
 
 USER_MISTAKE = 2
@@ -60,30 +66,36 @@ def _ending_cleanly_on_sigterm() -> Iterator[None]:
 
 
 def _run(arguments: list[str]) -> int:
-    warnings.showwarning = _show_warning  # type: ignore[assignment]  # it ignores where the warning came from
+    name, options = _command_of(arguments)
+    warnings.showwarning = partial(_show_warning, options)
     try:
         status = app(arguments, prog_name="bottleneck", standalone_mode=False)
         if status == INTERRUPTED:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
+        if sys.stdout is not None:
+            sys.stdout.flush()  # or what cannot be written would be said after the end
         return status if isinstance(status, int) else 0
     except Exit as exc:
         return exc.exit_code
     except TyperException as exc:
         if not exc.format_message():  # no command at all: the help has been printed
             return exc.exit_code
-        return _say(f"{exc.format_message().rstrip('.')}. See: bottleneck COMMAND --help", exc.exit_code)
+        return _say(f"{exc.format_message().rstrip('.')}. See: bottleneck {name}--help", exc.exit_code)
     except TransferError as exc:
-        return _say(str(exc), USER_MISTAKE)
+        return _say(as_typed(str(exc), options), USER_MISTAKE)
     except (KeyboardInterrupt, Abort):
         return _say("Interrupted. Features that were extracted so far stay in the cache.", INTERRUPTED)
     except SystemExit as exc:
         if exc.code == TERMINATED:
             return _say("Stopped by SIGTERM. Features that were extracted so far stay in the cache.", TERMINATED)
+        if isinstance(exc.__context__, BrokenPipeError):  # typer's way to end then
+            return _close_output()
         raise
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): close it, or Python complains at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _close_output()
+    except OSError as exc:
+        said = f"{exc.strerror or exc} ({exc.filename})" if exc.filename else str(exc.strerror or exc)
+        return _say(f"The system refused: {said}. Make room, change permissions or name another file.", USER_MISTAKE)
     except Exception as exc:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -94,12 +106,25 @@ def _run(arguments: list[str]) -> int:
         )
 
 
+def _command_of(arguments: list[str]) -> tuple[str, dict[str, str]]:
+    """Return the command that the arguments call, as it is typed, and its options by the parameters they stand for."""
+    commands = typer_commands()
+    name = next((word for word in arguments if word in commands), None)
+    return ("", {}) if name is None else (f"{name} ", options_of(commands[name]))
+
+
+def _close_output() -> int:
+    """Close an output that nobody reads any more (`| head`), or Python complains about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def _say(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    complain("error", message)
     return status
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+def _show_warning(options: dict[str, str], message: Warning | str, category: type[Warning], *where: object) -> None:
     """Print our own warnings as a sentence, and keep the libraries' to those who debug."""
     if issubclass(category, TransferWarning) or os.environ.get(DEBUG_VARIABLE):
-        print(f"warning: {message}", file=sys.stderr)
+        complain("warning", as_typed(str(message), options))

@@ -1,41 +1,120 @@
 """Options that several commands share, and how their text becomes what the API takes."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottleneck.errors import InvalidInputError, wrong_parameter
+from bottleneck.cli.config import join_settings, parse_setting, read_config
+from bottleneck.cli.output import log_to_stderr
+from bottleneck.errors import InvalidInputError, did_you_mean
+
+if TYPE_CHECKING:
+    from bottleneck import TransferClassifier
+
+
+def one_of(*names: str) -> Callable[[], list[str]]:
+    """Return what shells complete a value with."""
+    return lambda: list(names)
+
+
+def _start_log(wanted: bool) -> bool:
+    if wanted:
+        log_to_stderr()
+    return wanted
+
+
+OFTEN_USED = (
+    "embedded", "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny",
+    "vit_b_16", "swin_t",
+)  # fmt: skip
+"""What shells complete --backbone with: the whole list would cost an import of torchvision at every Tab."""
 
 Data = Annotated[Path, typer.Argument(help="Folder with one folder of images per class.", show_default=False)]
-Images = Annotated[Path, typer.Argument(help="Folder of images, with or without class folders.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="Folder that `bottleneck fit --out` wrote.", show_default=False)]
 BackboneName = Annotated[
-    str, typer.Option("--backbone", "-b", help="embedded, a torchvision classification model, or timm:NAME.")
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="embedded, a torchvision classification model, or timm:NAME.",
+        autocompletion=one_of(*OFTEN_USED),
+    ),
 ]
 Weights = Annotated[
     str,
     typer.Option(
-        "--weights", "-w", help="default, a member of the network's weights enum, a .safetensors or .pth file, or none."
+        "--weights",
+        "-w",
+        help="default, a member of the network's weights enum, a .safetensors or .pth file, or none.",
+        autocompletion=one_of("default", "none"),
     ),
 ]
 CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Folder of the feature cache; by default beside torch's own.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", autocompletion=one_of("auto", "cpu", "cuda"))]
+Precision = Annotated[
+    str,
+    typer.Option(help="auto, float32 or bfloat16.", autocompletion=one_of("auto", "float32", "bfloat16")),
+]
 BatchSize = Annotated[str, typer.Option(help="auto, or images a forward pass.")]
 OnError = Annotated[
-    str, typer.Option("--on-error", help="Unreadable images: raise (one error lists all) or skip (report and go on).")
+    str,
+    typer.Option(
+        "--on-error",
+        help="Unreadable images: raise (one error lists all) or skip (report and go on).",
+        autocompletion=one_of("raise", "skip"),
+    ),
 ]
-Strategy = Annotated[str, typer.Option("--strategy", "-s", help="auto, probe, all_stages_probe, finetune or scratch.")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        "-s",
+        help="auto, probe, all_stages_probe, finetune or scratch.",
+        autocompletion=one_of("auto", "probe", "all_stages_probe", "finetune", "scratch"),
+    ),
+]
 TimeBudget = Annotated[
     float | None, typer.Option("--time-budget", help="Seconds that the whole fit may take; by default no limit.")
 ]
-Risk = Annotated[str, typer.Option(help="balanced or safe: how clearly fine-tuning must beat the probe.")]
+Risk = Annotated[
+    str,
+    typer.Option(
+        help="balanced or safe: how clearly fine-tuning must beat the probe.",
+        autocompletion=one_of("balanced", "safe"),
+    ),
+]
+Head = Annotated[str, typer.Option(help="logistic or svm.", autocompletion=one_of("logistic", "svm"))]
+ClassWeight = Annotated[str, typer.Option(help="none or balanced.", autocompletion=one_of("none", "balanced"))]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A knob of fine-tuning (finetune.lr=0.01) or of the head (head.normalize=l2); again for each.",
+        callback=join_settings,
+        metavar="OWNER.NAME=VALUE",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with options as keys; those that are typed win.",
+        is_eager=True,
+        callback=read_config,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say what is measured, tried and given up.", callback=_start_log),
+]
+"""Acts through its callback: commands have the parameter and do nothing with it."""
 
 SPLIT_NAMES = {"train", "training", "test", "val", "valid", "validation"}
 
@@ -65,7 +144,7 @@ def parse_head(head: str) -> Any:
             return LogisticHead()
         case "svm":
             return SVMHead()
-    raise wrong_parameter("bottleneck fit", "--head", "'logistic' or 'svm'", head)
+    raise _wrong_option("--head", ("logistic", "svm"), head)
 
 
 def parse_class_weight(class_weight: str) -> str | None:
@@ -77,8 +156,41 @@ def parse_class_weight(class_weight: str) -> str | None:
         It is neither "none" nor "balanced".
     """
     if class_weight not in ("none", "balanced"):
-        raise wrong_parameter("bottleneck fit", "--class-weight", "'none' or 'balanced'", class_weight)
+        raise _wrong_option("--class-weight", ("none", "balanced"), class_weight)
     return None if class_weight == "none" else class_weight
+
+
+def check_images(images: str) -> None:
+    """Raise unless there is such a folder or file, or it is an address, of which only reading it tells.
+
+    Raises
+    ------
+    InvalidInputError
+        It does not exist.
+    """
+    if "://" not in images and not Path(images).exists():
+        raise InvalidInputError(f"No such file or folder: {images}.")
+
+
+def apply_settings(classifier: "TransferClassifier", settings: Sequence[str]) -> None:
+    """Set what was typed after --set.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such knob.
+    """
+    for owner, name, value in map(parse_setting, settings):
+        known = {"finetune": classifier.finetune, "head": classifier.head}
+        if owner not in known:
+            raise _wrong_option("--set", ("finetune.NAME=VALUE", "head.NAME=VALUE"), owner)
+        names = sorted(
+            param.removeprefix(f"{owner}__") for param in classifier.get_params() if param.startswith(f"{owner}__")
+        )
+        if name not in names:
+            hint = did_you_mean(name, names) or f"There are: {', '.join(names)}."
+            raise InvalidInputError(f"--set {owner}.{name}: no such setting. {hint}")
+        classifier.set_params(**{f"{owner}__{name}": value})
 
 
 def parse_data(data: Path) -> Path:
@@ -87,11 +199,14 @@ def parse_data(data: Path) -> Path:
     Raises
     ------
     InvalidInputError
-        There is no such folder, or its subfolders are called train, test and the like: the classes are one level down.
+        There is no such folder, or it is a file, or its subfolders are called train, test and the like: the classes
+        are one level down.
     """
     if not data.exists():
         raise InvalidInputError(f"No such folder: {data}. Name a folder with one folder of images per class.")
-    parts = [entry for entry in data.iterdir() if entry.is_dir()] if data.is_dir() else []
+    if not data.is_dir():
+        raise InvalidInputError(f"{data} is a file. Name a folder with one folder of images per class.")
+    parts = [entry for entry in data.iterdir() if entry.is_dir()]
     if parts and {part.name.lower() for part in parts} <= SPLIT_NAMES:
         raise InvalidInputError(
             f"The folders in {data} are parts of a split ({', '.join(sorted(part.name for part in parts))}), not "
@@ -100,17 +215,9 @@ def parse_data(data: Path) -> Path:
     return data
 
 
-def list_images(paths: list[Path]) -> list[str]:
-    """Return the images that the paths name; a folder stands for every image below it.
-
-    Raises
-    ------
-    InvalidInputError
-        A folder has no images, or a path does not exist.
-    """
-    from bottleneck.images import as_image_source
-
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise InvalidInputError(f"No such file or folder: {', '.join(missing)}.")
-    return [name for path in paths for name in as_image_source(path).ids]
+def _wrong_option(option: str, allowed: Sequence[str], value: str) -> InvalidInputError:
+    """Return the error for an option outside its values."""
+    one_of_them = f"{', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}"
+    return InvalidInputError(
+        f"{option} must be {one_of_them}. Got {value!r} instead. {did_you_mean(value, allowed)}".rstrip()
+    )

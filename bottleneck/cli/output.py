@@ -1,16 +1,39 @@
 """How the commands print: plain text for people, one JSON object as the last line for programs."""
 
 import json
+import logging
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bottleneck.planner import Plan
+
+STYLES = {"error": "bold red", "warning": "yellow"}
+"""Colours of the first word. Rich leaves them out where NO_COLOR is set or nobody looks: in a file, through a pipe."""
 
 
 def emit(wanted: bool, **fields: Any) -> None:
     """Print the fields as one line of JSON if it was asked for."""
     if wanted:
         print(json.dumps(fields, default=str), flush=True)
+
+
+def complain(label: Literal["error", "warning"], message: str) -> None:
+    """Print a message after its label on the standard error stream."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(Text.assemble((f"{label}:", STYLES[label]), " ", message))
+
+
+def log_to_stderr() -> None:
+    """Print what the library logs: what it measures, tries and gives up."""
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger = logging.getLogger("bottleneck")
+    logger.handlers = [log]
+    logger.setLevel(logging.DEBUG)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

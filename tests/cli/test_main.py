@@ -1,6 +1,9 @@
 """The command line as people and programs use it."""
 
-import json
+import errno
+import io
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,24 +11,8 @@ from pathlib import Path
 import pytest
 
 from bottleneck.cli.main import run
+from tests.cli.conftest import last_json
 from tests.conftest import write_image_folder
-
-
-@pytest.fixture
-def command(capsys):
-    """Return a function that runs one command and returns its exit status, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return call
-
-
-def last_json(printed: str) -> dict[str, object]:
-    return json.loads(printed.splitlines()[-1])
 
 
 def test_fit_then_evaluate_then_predict(command, image_folder, tmp_path):
@@ -37,7 +24,8 @@ def test_fit_then_evaluate_then_predict(command, image_folder, tmp_path):
     fitted = last_json(printed)
     assert status == 0
     assert fitted.keys() == {
-        "strategy", "accuracy_cv", "n_samples", "n_classes", "rows_extracted", "rows_cached", "seconds", "model"
+        "strategy", "accuracy_cv", "n_samples", "n_classes", "rows_extracted", "rows_cached", "seconds", "model",
+        "config",
     }  # fmt: skip
     assert (fitted["n_samples"], fitted["n_classes"], fitted["rows_extracted"]) == (24, 2, 24)
 
@@ -49,9 +37,9 @@ def test_fit_then_evaluate_then_predict(command, image_folder, tmp_path):
     status, printed, _ = command("predict", tmp_path / "model", image_folder / "reddish", *cache)
     assert status == 0
     header, *rows = printed.splitlines()
-    assert header == "path,class,probability"
+    assert header == "path,status,class,probability"
     assert len(rows) == 12
-    assert sum(",reddish," in row for row in rows) >= 9
+    assert sum(",ok,reddish," in row for row in rows) >= 9
 
 
 def test_second_fit_finds_every_feature(command, image_folder, tmp_path):
@@ -105,6 +93,25 @@ def test_verify_names_a_damaged_list_of_shards_and_repairs_it(command, image_fol
     status, printed, _ = command("verify", "--repair", *cache)
     assert status == 0
     assert "mended" in printed
+    assert command("verify", *cache)[0] == 0
+
+
+@pytest.mark.parametrize("others", [(), ("IMAGES", "--weights", "default", "--device", "cpu")])
+def test_verify_prints_a_repair_that_works_as_it_is(command, image_folder, tmp_path, others):
+    cache = ("--cache-dir", tmp_path / "my cache")
+    command("cache", image_folder, "-q", *cache)
+    (shard,) = (tmp_path / "my cache").rglob("*.h5")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    others = [image_folder if part == "IMAGES" else part for part in others]
+
+    _, printed, _ = command("verify", *others, *cache)
+    (line,) = (line for line in printed.splitlines() if line.startswith("Repair with: bottleneck "))
+    status, repaired, _ = command(*shlex.split(line.removeprefix("Repair with: bottleneck ")))
+
+    assert status == 0
+    assert "1 damaged and dropped (24 rows)" in repaired
+    assert ("24 images extracted again" in repaired) == bool(others)
+    assert "--device cpu" in line or not others
     assert command("verify", *cache)[0] == 0
 
 
@@ -193,7 +200,7 @@ def make_split(folder: Path) -> Path:
         (write_image_folder, ["--backbone", "resnet5O"], "Did you mean 'resnet50'"),
         (write_image_folder, ["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
         (write_image_folder, ["--strategy", "finetun"], "Did you mean 'finetune'"),
-        (write_image_folder, ["--time-budget", "0.000001"], "time_budget"),
+        (write_image_folder, ["--time-budget", "0.000001"], "--time-budget"),
         (write_image_folder, ["--device", "gpuu"], "gpuu"),
         (write_image_folder, ["--head", "forest"], "forest"),
         (write_image_folder, ["--colour"], "--colour"),
@@ -351,3 +358,32 @@ def test_missing_model_folder_is_said(command, image_folder, tmp_path):
 
     assert status == 2
     assert "no folder" in complaint
+
+
+def test_output_that_cannot_be_written_is_said(command, monkeypatch):
+    class FullDisk(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sys.stdout", FullDisk())
+
+    status = run(["--version"])
+
+    monkeypatch.undo()
+    assert status == 2
+
+
+def test_file_in_place_of_the_folder_is_said(command, tmp_path):
+    (tmp_path / "list.txt").write_text("")
+
+    for name in ("plan", "fit"):
+        assert "is a file. Name a folder" in command(name, tmp_path / "list.txt")[2]
+    assert "No such file or folder" in command("cache", tmp_path / "nowhere", "--cache-dir", tmp_path)[2]
+    assert "is a file. Name the folder" in command("demo", "--out", tmp_path / "list.txt")[2]
+
+
+def test_report_says_its_options(command, saved, tmp_path):
+    status, _, said = command("report", saved / "model", saved / "images", "--out", tmp_path)
+
+    assert status == 2
+    assert said.startswith("error: --out must be a file.")

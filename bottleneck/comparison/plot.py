@@ -1,0 +1,38 @@
+"""Accuracy against cost, drawn on axes that the caller made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+IMAGES = 1000
+"""Cost is the seconds that so many images take."""
+
+
+def draw_costs(axes: Any, rows: Sequence[Mapping[str, Any]], labels: Sequence[str], *, majority: float) -> None:
+    """Draw one point a backbone with its interval, and a line through those that none beats in both respects."""
+    seconds = [IMAGES / row["images_per_second"] for row in rows]
+    accuracy = [100 * row["accuracy"] for row in rows]
+    below = [100 * (row["accuracy"] - row["accuracy_low"]) for row in rows]
+    above = [100 * (row["accuracy_high"] - row["accuracy"]) for row in rows]
+    axes.errorbar(seconds, accuracy, yerr=[below, above], fmt="o", capsize=3)
+    for label, x, y in zip(labels, seconds, accuracy, strict=True):
+        axes.annotate(label, (x, y), xytext=(6, 6), textcoords="offset points")
+    front = unbeaten(seconds, accuracy)
+    axes.plot([seconds[i] for i in front], [accuracy[i] for i in front], linestyle="--", linewidth=1, alpha=0.6)
+    axes.axhline(100 * majority, linestyle=":", linewidth=1, color="grey")
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set(
+        xlabel=f"seconds for {IMAGES:,} images, none cached",
+        ylabel="out-of-fold accuracy in %, with 95 % interval",
+        title="Accuracy against cost",
+    )
+
+
+def unbeaten(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Return the positions, by rising cost, of those that no cheaper one equals in value."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -values[i]))
+    found: list[int] = []
+    for i in order:
+        if not found or values[i] > values[found[-1]]:
+            found.append(i)
+    return found
