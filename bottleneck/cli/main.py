@@ -125,6 +125,11 @@ def _say(message: str, status: int) -> int:
 
 
 def _show_warning(options: dict[str, str], message: Warning | str, category: type[Warning], *where: object) -> None:
-    """Print our own warnings as a sentence, and keep the libraries' to those who debug."""
+    """Print our own warnings as a sentence, and keep the libraries' to those who debug.
+
+    Of the processes that torch's launcher starts, the first speaks for all.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     if issubclass(category, TransferWarning) or os.environ.get(DEBUG_VARIABLE):
         complain("warning", as_typed(str(message), options))
