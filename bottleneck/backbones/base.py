@@ -22,8 +22,7 @@ PENULTIMATE = "penultimate"
 """Name of the final features among the layers; the others are called stage1, stage2, ..."""
 
 RANDOM = "random"
-UNTRAINED = "untrained random filters"
-"""What ``Backbone.weights`` says where no data has shaped them: torch's initialisation, or the embedded filters."""
+"""What ``Backbone.weights`` says where no data has shaped them: torch's initialisation."""
 
 # torch numbers hooks with a counter that two threads may read at once.
 _hooking = threading.Lock()
@@ -86,7 +85,7 @@ class Backbone:
     @property
     def pretrained(self) -> bool:
         """Whether the weights were trained on anything; of an own module this is taken for granted."""
-        return not self.weights.startswith((RANDOM, UNTRAINED))
+        return not self.weights.startswith(RANDOM)
 
     def forward_layers(self, pixels: Tensor) -> dict[str, Tensor]:
         """Compute the features of every layer in one pass, in eval mode and without gradients.

@@ -39,9 +39,9 @@ def test_backbone_can_be_given_other_preprocessing():
 
     other = load_backbone(backbone, preprocess=larger)
 
-    assert (other.preprocess, backbone.preprocess.crop) == (larger, (32, 32))
+    assert (other.preprocess, backbone.preprocess.crop) == (larger, (64, 64))
     assert (other.stages, other.weights_digest) == (backbone.stages, backbone.weights_digest)
-    assert other.forward_layers(random_pixels(1, (48, 48)))["penultimate"].shape == (1, 256)
+    assert other.forward_layers(random_pixels(1, (48, 48)))["penultimate"].shape == (1, 512)
 
 
 def test_backbone_with_weights_takes_no_others():

@@ -35,6 +35,15 @@ class Interrupted(ColourBlind):
         return super().forward(images)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """With more, the number that trains is the fastest at that moment, and another number gives other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def make(tmp_path: Path):
     with torch.random.fork_rng(devices=[]):
