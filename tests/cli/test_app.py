@@ -4,12 +4,14 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from bottleneck import __version__
 from bottleneck.cli.app import COMMANDS, typer_commands
 from bottleneck.cli.examples import EXAMPLES
+from tests.cli.conftest import last_json
 
 TYPED = [
     (name, line.strip().removeprefix("bottleneck "))
@@ -89,3 +91,23 @@ def test_mistyped_word_is_said_with_a_suggestion(command, words, said):
     assert status == 2
     assert said in complaint
     assert complaint.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_demo_shows_a_hand_off_that_wins(command, tmp_path):
+    status, printed, _ = command("demo", "--finetune", "--out", tmp_path, "--cache-dir", tmp_path / "cache", "--json")
+
+    assert status == 0
+    assert last_json(printed)["strategy"] == "finetune"
+    assert "is kept" in printed
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_demo_writes_model_and_report(command, tmp_path):
+    status, printed, _ = command("demo", "--out", tmp_path, "--cache-dir", tmp_path / "cache", "--json")
+
+    facts = last_json(printed)
+    assert status == 0
+    assert facts["accuracy"] > 0.97
+    assert Path(facts["report"]).is_file()
+    assert Path(facts["model"]).is_dir()
