@@ -37,7 +37,8 @@ class BackboneReference:
     rebuildable: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+# Without slots: Python up to 3.11.3 would replace __getstate__ and __setstate__ of a frozen class that has them.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
     """A frozen pretrained network from uint8 pixels to features. Made by ``load_backbone``; never changed afterwards.
 
