@@ -37,7 +37,7 @@ class BackboneReference:
     rebuildable: bool
 
 
-# Without slots: Python up to 3.11.3 would replace __getstate__ and __setstate__ of a frozen class that has them.
+# Without slots: with them, Python 3.11.2 (3.11.7 no longer) replaces __getstate__ and __setstate__ of a frozen class.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
     """A frozen pretrained network from uint8 pixels to features. Made by ``load_backbone``; never changed afterwards.
