@@ -28,7 +28,8 @@ from sklearn.model_selection import train_test_split
 
 from bottleneck import Backbone, LogisticHead, load_backbone
 from bottleneck.backbones.embedded import WEIGHTS
-from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.extraction import ExtractionSettings, Extractor, Precision
+from bottleneck.features.space import settle_precision
 from bottleneck.images import ImageSource, as_image_source, as_labelled_source, subset
 from tests.finetune.resnet20 import ResNet20
 
@@ -78,7 +79,7 @@ def measure_speed(encoded: list[bytes]) -> dict[str, object]:
     """Return images a second of our extraction and of the textbook's, in turn."""
     backbone, source = load_backbone("embedded"), as_image_source(encoded)
     contenders: dict[str, Callable[[], object]] = {
-        "ours": lambda: extract(backbone, source, precision="auto"),
+        "ours": lambda: extract(backbone, source, precision=None),
         "ours_float32": lambda: extract(backbone, source),
         "textbook": lambda: textbook(backbone, encoded),
     }
@@ -148,10 +149,11 @@ def load_named(name: str, weights: Path) -> Backbone:
             return load_backbone(name, weights / f"{name}_imagenet_tf_hmirror.safetensors")
 
 
-def extract(backbone: Backbone, source: ImageSource, *, precision: str = "float32") -> NDArray[np.float32]:
-    """Return penultimate features (n, n_features)."""
+def extract(backbone: Backbone, source: ImageSource, *, precision: Precision | None = "float32") -> NDArray[np.float32]:
+    """Return penultimate features (n, n_features); without a ``precision`` in the fastest that agrees with float32."""
     extractor = Extractor(backbone, ExtractionSettings(device="cpu"))
-    batches = extractor.extract(source, np.arange(len(source)), precision=precision)
+    settled = precision or settle_precision(extractor, None, source)
+    batches = extractor.extract(source, np.arange(len(source)), precision=settled)
     return np.concatenate([batch.layers["penultimate"] for batch in batches]).astype(np.float32)
 
 
