@@ -26,6 +26,7 @@ INTERNAL_ERROR = 1
 INTERRUPTED = 130
 TERMINATED = 143
 """What shells report of a program that SIGTERM ended: 128 and the number of the signal."""
+KEPT = "Features that were extracted so far stay in the cache."
 DEBUG_VARIABLE = "BOTTLENECK_DEBUG"
 
 
@@ -36,8 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: 0, 1 (our fault), 2 (the user's mistake), 130 (Ctrl-C) or 143."""
-    with _ending_cleanly_on_sigterm():
-        return _run(as_command(arguments))
+    try:
+        with _ending_cleanly_on_sigterm():
+            return _run(as_command(arguments))
+    except KeyboardInterrupt:
+        return _say(f"Interrupted. {KEPT}", INTERRUPTED)
+    except SystemExit as exc:  # wherever it came: also before the command was known, or while it was ending
+        if exc.code != TERMINATED:
+            raise
+        return _say(f"Stopped by SIGTERM. {KEPT}", TERMINATED)
 
 
 def as_command(arguments: list[str]) -> list[str]:
@@ -83,12 +91,10 @@ def _run(arguments: list[str]) -> int:
         return _say(f"{exc.format_message().rstrip('.')}. See: bottleneck {name}--help", exc.exit_code)
     except TransferError as exc:
         return _say(as_typed(str(exc), options), USER_MISTAKE)
-    except (KeyboardInterrupt, Abort):
-        return _say("Interrupted. Features that were extracted so far stay in the cache.", INTERRUPTED)
+    except Abort as exc:
+        raise KeyboardInterrupt from exc
     except SystemExit as exc:
-        if exc.code == TERMINATED:
-            return _say("Stopped by SIGTERM. Features that were extracted so far stay in the cache.", TERMINATED)
-        if isinstance(exc.__context__, BrokenPipeError):  # typer's way to end then
+        if exc.code != TERMINATED and isinstance(exc.__context__, BrokenPipeError):  # typer's way to end then
             return _close_output()
         raise
     except BrokenPipeError:

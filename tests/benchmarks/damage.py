@@ -46,6 +46,8 @@ from bottleneck.errors import TransferError
 
 N_TEMPLATE = 28
 """Images of the caches that are damaged: three shards of 8 rows and one of 4, which are not yet merged."""
+BEGUN = 0.02
+"""Seconds after which a forked command answers signals itself: until then they end it as they end any process."""
 APART = 0.05
 """How far, relative to their norm, features may be from those of the pixels that Pillow decodes."""
 ALWAYS_NAMED = (*SHARD_DAMAGES, "manifest: zeroed", "manifest: deleted", "manifest: checksums swapped")
@@ -98,7 +100,7 @@ def send_signals(n: int, job: Job, seed: int) -> Section:
         what = f"{number.name} {trial} of seed {seed}"
         with tempfile.TemporaryDirectory(dir=job.folder.parent) as cache_dir:
             child = Child(command_job, "cache", str(job.folder), "--cache-dir", cache_dir, "--batch-size", "8")
-            if not child.wait(draw.uniform(0, 0.6 * job.seconds)):
+            if not child.wait(draw.uniform(BEGUN, 0.6 * job.seconds)):
                 child.send(number)
             outcome = child.finish()
             section.counts[f"{number.name} ended with status {outcome.status}"] += 1

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -275,6 +276,17 @@ def test_sigterm_keeps_finished_work_and_says_so(command, image_folder, tmp_path
     assert done.stderr.startswith("error: Stopped by SIGTERM.")
     assert "Traceback" not in done.stderr
     assert last_json(printed)["rows_cached"] >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_before_the_command_is_known_is_one_message_too(number, status, monkeypatch, capsys):
+    module = sys.modules[run.__module__]  # the package has a function of the same name
+    monkeypatch.setattr(module, "as_command", lambda arguments: signal.raise_signal(number))
+
+    assert run(["doctor"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
 
 
 def test_help_names_every_command(command):
