@@ -1,22 +1,21 @@
 """The classifier: plan, probe, and where it wins, fine-tune."""
 
-import time
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from bottleneck.backbones import Backbone, load_backbone
-from bottleneck.errors import ImageFailure, InvalidInputError, wrong_parameter
+from bottleneck.backbones import Backbone
+from bottleneck.errors import ImageFailure, InvalidInputError
 from bottleneck.estimators.layers import join_layers
+from bottleneck.estimators.opening import extraction_settings, open_run
 from bottleneck.estimators.params import RecordParams
-from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
+from bottleneck.estimators.parse import open_cache, parse_sample_weight
 from bottleneck.estimators.run import (
     Outcome,
     Run,
@@ -27,18 +26,12 @@ from bottleneck.estimators.run import (
     readable_part,
 )
 from bottleneck.estimators.together import to_train_together
-from bottleneck.extraction import ExtractionSettings, Extractor
-from bottleneck.features import CacheReport, feature_chunks, parse_on_error, raise_or_warn, settle_precision
+from bottleneck.extraction import Extractor
+from bottleneck.features import CacheReport, feature_chunks, parse_on_error, raise_or_warn
 from bottleneck.finetune import FineTuneSettings
-from bottleneck.finetune.ranks import ALONE, Ranks
-from bottleneck.heads import LogisticHead
-from bottleneck.heads.training import parse_groups
 from bottleneck.images import as_image_source, as_labelled_source
 from bottleneck.planner import Plan
-from bottleneck.profiling import profile_run
-from bottleneck.progress import ProgressCallback, progress_bars
-
-TRAINING = ("finetune", "scratch")
+from bottleneck.progress import progress_bars
 
 
 class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  # scikit-learn ships no types
@@ -202,7 +195,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         is left of the schedule is spread over it. Checkpoints that nobody takes up are removed after 30 days.
         """
         with to_train_together(self.strategy, self.device, verbose=self.verbose) as (ranks, progress):
-            run = self._open_run(X, y, sample_weight, groups, progress, ranks)
+            run = open_run(self, X, y, sample_weight, groups, progress=progress, ranks=ranks)
             plan = plan_run(run)
             features = extract_run(run, self.on_error)
             run = readable_part(run, features)
@@ -223,7 +216,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             As in ``fit``.
         """
         with progress_bars(enabled=self.verbose) as progress:
-            return plan_run(self._open_run(X, y, None, None, progress, ALONE))
+            return plan_run(open_run(self, X, y, progress=progress))
 
     def predict(self, X: object) -> NDArray[Any]:
         """Return the most likely class of each image; with ``on_error="skip"``, None for unreadable ones.
@@ -277,78 +270,6 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         tags.input_tags.string = True
         return tags
 
-    def _open_run(
-        self,
-        X: object,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        groups: ArrayLike | None,
-        progress: ProgressCallback,
-        ranks: Ranks,
-    ) -> Run:
-        began = time.monotonic()
-        seed = ranks.first(parse_seed(self.random_state))
-        budget = parse_budget(self.time_budget, self.risk)
-        parse_on_error(self.on_error, "TransferClassifier")
-        source, labels = as_labelled_source(X, y, image_shape=self.image_shape)
-        check_classification_targets(labels)
-        ranks.check_same(labels=labels)
-        weight = parse_sample_weight(sample_weight, len(source))
-        numbers = parse_groups(groups, len(source))
-        backbone = load_backbone(self.backbone, self.weights)
-        strategy = self._allowed_strategy(backbone)
-        extractor = Extractor(backbone, self._settings())
-        cache = open_cache(self.cache_dir)
-        precision = ranks.first(settle_precision(extractor, cache, source))
-        profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
-        return Run(
-            source=source,
-            labels=labels,
-            sample_weight=weight,
-            groups=numbers,
-            extractor=extractor,
-            cache=cache,
-            precision=precision,
-            profile=profile,
-            rates=rates,
-            budget=budget,
-            strategy=strategy,
-            head=self._head(seed),
-            settings=self.finetune,
-            seed=seed,
-            began=began,
-            progress=progress,
-            ranks=ranks,
-        )
-
-    def _allowed_strategy(self, backbone: Backbone) -> Any:
-        """Return the strategy, kept to probes where the head is none that fine-tuning can start from."""
-        if self.strategy == "scratch" and not backbone.reference.rebuildable:
-            raise InvalidInputError(
-                f"strategy='scratch' needs a network that can be built again with random weights, and {backbone.name} "
-                "is an own module. Pass it untrained, with strategy='finetune'."
-            )
-        if self.head is None or isinstance(self.head, LogisticHead) or self.strategy not in ("auto", *TRAINING):
-            return self.strategy
-        if self.strategy == "auto":
-            return "probe"
-        raise wrong_parameter(
-            "TransferClassifier",
-            "head",
-            f"None or a LogisticHead with strategy={self.strategy!r}, which starts from one",
-            self.head,
-        )
-
-    def _head(self, seed: int) -> Any:
-        """Return the head to fit, with the classifier's class weights and seed where it has none of its own."""
-        head = LogisticHead(cv=self.cv) if self.head is None else clone(self.head)
-        own = head.get_params(deep=False)
-        ours = {"class_weight": self.class_weight, "random_state": seed}
-        return head.set_params(**{name: value for name, value in ours.items() if name in own and own[name] is None})
-
-    def _settings(self) -> ExtractionSettings:
-        return ExtractionSettings(device=self.device, precision=self.precision, batch_size=self.batch_size)
-
     def _keep(self, run: Run, plan: Plan, report: CacheReport, outcome: Outcome) -> None:
         self.plan_ = plan
         self.backbone_ = outcome.backbone
@@ -377,7 +298,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         check_is_fitted(self)
         parse_on_error(self.on_error, "TransferClassifier")
         source = as_image_source(X, image_shape=self.image_shape)
-        extractor = Extractor(self.backbone_, self._settings())
+        extractor = Extractor(self.backbone_, extraction_settings(self))
         rows: list[NDArray[np.int64]] = []
         results: list[NDArray[Any]] = []
         failures: list[ImageFailure] = []

@@ -1,0 +1,123 @@
+"""From a classifier's parameters and data to an opened run: everything is checked here, before anything is computed."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.utils.multiclass import check_classification_targets
+
+from bottleneck.backbones import Backbone, load_backbone
+from bottleneck.errors import InvalidInputError, wrong_parameter
+from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
+from bottleneck.estimators.run import Run
+from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.features import parse_on_error, settle_precision
+from bottleneck.finetune import FineTuneSettings, check_settings
+from bottleneck.finetune.ranks import ALONE, Ranks
+from bottleneck.heads import LogisticHead
+from bottleneck.heads.training import parse_groups
+from bottleneck.images import as_labelled_source
+from bottleneck.profiling import profile_run
+from bottleneck.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from bottleneck.estimators.classifier import TransferClassifier
+
+TRAINING = ("finetune", "scratch")
+
+
+def open_run(
+    classifier: "TransferClassifier",
+    X: object,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    *,
+    progress: ProgressCallback,
+    ranks: Ranks = ALONE,
+) -> Run:
+    """Return the run of a classifier on these images: data and parameters parsed, parts opened, rates measured.
+
+    Raises
+    ------
+    InvalidInputError
+        Images, labels or a parameter cannot be used.
+    """
+    began = time.monotonic()
+    seed = ranks.first(parse_seed(classifier.random_state))
+    budget = parse_budget(classifier.time_budget, classifier.risk)
+    parse_on_error(classifier.on_error, "TransferClassifier")
+    source, labels = as_labelled_source(X, y, image_shape=classifier.image_shape)
+    check_classification_targets(labels)
+    ranks.check_same(labels=labels)
+    weight = parse_sample_weight(sample_weight, len(source))
+    numbers = parse_groups(groups, len(source))
+    backbone = load_backbone(classifier.backbone, classifier.weights)
+    strategy = _allowed_strategy(classifier, backbone)
+    _check_finetune(classifier.finetune, backbone)
+    extractor = Extractor(backbone, extraction_settings(classifier))
+    cache = open_cache(classifier.cache_dir)
+    precision = ranks.first(settle_precision(extractor, cache, source))
+    profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
+    return Run(
+        source=source,
+        labels=labels,
+        sample_weight=weight,
+        groups=numbers,
+        extractor=extractor,
+        cache=cache,
+        precision=precision,
+        profile=profile,
+        rates=rates,
+        budget=budget,
+        strategy=strategy,
+        head=_head_to_fit(classifier, seed),
+        settings=classifier.finetune,
+        seed=seed,
+        began=began,
+        progress=progress,
+        ranks=ranks,
+    )
+
+
+def extraction_settings(classifier: "TransferClassifier") -> ExtractionSettings:
+    """Return how a classifier's features are computed."""
+    return ExtractionSettings(
+        device=classifier.device, precision=classifier.precision, batch_size=classifier.batch_size
+    )
+
+
+def _allowed_strategy(classifier: "TransferClassifier", backbone: Backbone) -> Any:
+    """Return the strategy, kept to probes where the head is none that fine-tuning can start from."""
+    strategy, head = classifier.strategy, classifier.head
+    if strategy == "scratch" and not backbone.reference.rebuildable:
+        raise InvalidInputError(
+            f"strategy='scratch' needs a network that can be built again with random weights, and {backbone.name} "
+            "is an own module. Pass it untrained, with strategy='finetune'."
+        )
+    if head is None or isinstance(head, LogisticHead) or strategy not in ("auto", *TRAINING):
+        return strategy
+    if strategy == "auto":
+        return "probe"
+    raise wrong_parameter(
+        "TransferClassifier",
+        "head",
+        f"None or a LogisticHead with strategy={strategy!r}, which starts from one",
+        head,
+    )
+
+
+def _check_finetune(settings: object, backbone: Backbone) -> None:
+    """Raise on settings of fine-tuning that are not allowed, whether or not the plan will need them."""
+    if not isinstance(settings, FineTuneSettings):
+        raise wrong_parameter("TransferClassifier", "finetune", "a FineTuneSettings", settings)
+    check_settings(settings, n_groups=len(backbone.layer_groups))
+
+
+def _head_to_fit(classifier: "TransferClassifier", seed: int) -> Any:
+    """Return the head to fit, with the classifier's class weights and seed where it has none of its own."""
+    head = LogisticHead(cv=classifier.cv) if classifier.head is None else clone(classifier.head)
+    own = head.get_params(deep=False)
+    ours = {"class_weight": classifier.class_weight, "random_state": seed}
+    return head.set_params(**{name: value for name, value in ours.items() if name in own and own[name] is None})
