@@ -42,6 +42,10 @@ class JoinedBlocks:
         for blocks in zip(*self.parts.values(), strict=True):
             yield join_layers(dict(zip(self.parts, blocks, strict=True)), tuple(self.parts))
 
+    def take(self, rows: NDArray[np.int64] | slice) -> "JoinedBlocks":
+        """Return some of the rows, in the order given, as blocks."""
+        return JoinedBlocks(parts={layer: part.take(rows) for layer, part in self.parts.items()})
+
 
 OneLayer = NDArray[np.float32] | FeatureBlocks
 Matrix = OneLayer | JoinedBlocks

@@ -7,6 +7,7 @@ the last one when the JSON is replaced. NAME is a hash of everything that the tr
 
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
@@ -32,6 +33,9 @@ LEAST_SECONDS = 30.0
 
 WRITES_APART = 50
 """And so many times what it takes to write one, so that a run spends at most 2 % of its time on them."""
+
+WRITES_BEFORE_END = 10
+"""No checkpoint is begun unless so many would fit before the deadline: a busy disk may be as much slower."""
 
 BYTES_A_SECOND = 100e6
 """How fast the first one is expected to be written: what a hard disk or a network does."""
@@ -115,10 +119,19 @@ class Checkpoints:
         name = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:NAME_CHARACTERS]
         return self.folder / f"{name}.json"
 
-    def is_due(self, n_bytes: int) -> bool:
-        """Say whether it is time for another checkpoint, of about ``n_bytes``."""
+    def is_due(self, n_bytes: int, *, seconds_left: float = math.inf) -> bool:
+        """Say whether it is time for another checkpoint, of about ``n_bytes``, and worth it so near to the end."""
         seconds = n_bytes / BYTES_A_SECOND if self._write_seconds is None else self._write_seconds
-        return self.writes and self._clock() - self._last >= max(LEAST_SECONDS, WRITES_APART * seconds)
+        is_time = self._clock() - self._last >= max(LEAST_SECONDS, WRITES_APART * seconds)
+        return self.writes and is_time and seconds_left >= WRITES_BEFORE_END * seconds
+
+    def prepare(self) -> None:
+        """Find out the identity of the run before its time is shared out: that reads every image."""
+        if self.writes:
+            try:
+                _ = self.identity
+            except UnreadableImagesError as exc:  # decoded into memory before, and gone now
+                self._give_up(exc)
 
     def take_up(self, stage: str) -> Snapshot | None:
         """Return the training that was under way, once, if that is the one of this ``stage``."""
@@ -157,10 +170,13 @@ class Checkpoints:
                 self._write_seconds = self._clock() - began
         except OSError as exc:
             self._warn_once(exc.strerror or str(exc))
-        except UnreadableImagesError as exc:  # decoded into memory before, and gone now
-            self._warn_once(str(exc))
-            self.writes = False
+        except UnreadableImagesError as exc:
+            self._give_up(exc)
         self._last = self._clock()
+
+    def _give_up(self, exc: UnreadableImagesError) -> None:
+        self._warn_once(str(exc))
+        self.writes = False
 
     def _warn_once(self, reason: str) -> None:
         if not self._has_failed:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.evidence import mean_and_se
+
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far along the path networks are compared: 0 is the probe, 1 is fine-tuned."""
 
@@ -96,7 +98,7 @@ def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
     choice = np.array([best_alpha(held_out, part != number) for number in range(N_PARTS)])[part]
     chosen_correct = held_out.correct[np.arange(n_images), choice]
     gains = chosen_correct.astype(float) - held_out.correct[:, 0]
-    gain, standard_error = weighted_mean(gains, held_out.weights, units=units)
+    gain, standard_error = mean_and_se(gains, held_out.weights, units)
     best = best_alpha(held_out, np.ones(n_images, dtype=bool))
     path = path_scores(held_out)
     return Comparison(
@@ -127,14 +129,3 @@ def path_scores(held_out: HeldOut) -> tuple[AlphaScore, ...]:
         AlphaScore(alpha=alpha, accuracy=float(right), log_loss=float(loss))
         for alpha, right, loss in zip(ALPHAS, accuracy, log_loss, strict=True)
     )
-
-
-def weighted_mean(
-    values: NDArray[np.float64], weights: NDArray[np.float32], *, units: NDArray[np.intp] | None = None
-) -> tuple[float, float]:
-    """Return a weighted mean and its standard error; values of one unit (numbered from 0) vary together."""
-    mean = float(np.average(values, weights=weights))
-    deviations = weights * (values - mean)
-    if units is not None:
-        deviations = np.bincount(units, deviations).astype(float)
-    return mean, float(np.sqrt(np.sum(deviations**2)) / np.sum(weights))

@@ -13,10 +13,15 @@ from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, HeldOut, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
+from bottleneck.finetune.recipe import Recipe
+from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.blocks import FeatureBlocks
 from bottleneck.heads.duplicates import cut, group_copies, mark_rows
 from bottleneck.heads.folds import Folds, deal_parts
+
+CHECKED_IMAGES = 2000
+"""Training images on which the final network must not do worse than was measured on unseen ones."""
 
 
 @runtime_checkable
@@ -117,13 +122,28 @@ def fit_fold(
 ) -> Snapshot:
     """Fine-tune on some rows, and return how many steps that took and how the others are predicted along the path."""
     codes = codes_of(probe.labels, probe.head)
+    began = job.clock()
     head = probe.refitted_on(train, seed=job.seed)
-    pace = share_of_time(job, steps, n_trainings_left=n_trainings_left, n_predicted=len(held) * (len(ALPHAS) - 1))
+    job.timing.head = job.clock() - began
+    ahead = what_is_ahead(n_trainings_left, n_held=len(held), n_images=len(codes))
+    pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
     scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
     return Snapshot(
         facts={"steps": path.steps}, tensors={name: torch.from_numpy(each) for name, each in scores.items()}
     )
+
+
+def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:
+    """Return what there is to do before the first fold."""
+    plan = recipe.cross_fit
+    return what_is_ahead(plan.n_used + 1, n_held=n_images // plan.n_folds, n_images=n_images)
+
+
+def what_is_ahead(n_trainings: int, *, n_held: int, n_images: int) -> Ahead:
+    """Return what there is to do when the head of the next fold is fitted: later folds are as large as this one."""
+    n_scored = (n_trainings - 1) * n_held * (len(ALPHAS) - 1)
+    return Ahead(trainings=n_trainings, heads=max(n_trainings - 2, 0), images=n_scored + min(CHECKED_IMAGES, n_images))
 
 
 def score_path(

@@ -14,23 +14,30 @@ from sklearn.utils.class_weight import compute_class_weight
 from bottleneck.backbones import Backbone
 from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
 from bottleneck.finetune.checkpoints import Snapshot
-from bottleneck.finetune.compare import Comparison, compare, weighted_mean
-from bottleneck.finetune.crossfit import Probe, ProbeFeatures, codes_of, cross_fit, take_rows
+from bottleneck.finetune.compare import Comparison, compare
+from bottleneck.finetune.crossfit import (
+    CHECKED_IMAGES,
+    Probe,
+    ProbeFeatures,
+    codes_of,
+    cross_fit,
+    take_rows,
+    whole_hand_off,
+)
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
-from bottleneck.finetune.path import fit_path, predict_proba, share_of_time
+from bottleneck.finetune.path import check_time_left, fit_path, n_predictable, predict_proba, share_of_time
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
 from bottleneck.finetune.ranks import ALONE, Ranks, RankStopError
 from bottleneck.finetune.recipe import Recipe
 from bottleneck.finetune.settings import FineTuneSettings
+from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
+from bottleneck.heads.evidence import mean_and_se
 from bottleneck.images import ImageSource, subset
 from bottleneck.progress import ProgressCallback, silent
-
-CHECKED_IMAGES = 2000
-"""Training images on which the final network must not do worse than was measured on unseen ones."""
 
 FAILURES = (torch.OutOfMemoryError, FloatingPointError, BudgetError, InvalidInputError)
 STOPS = (KeyboardInterrupt, RankStopError, *FAILURES)
@@ -40,6 +47,9 @@ RESUMABLE = (KeyboardInterrupt, BudgetError)
 """Those after which the same call can go on from a checkpoint; the others would come again."""
 
 MIRROR_CHECK = "mirror check"
+
+LEAST_CHECKED = 100
+"""So many training images the final network must prove itself on even if that makes it late."""
 
 COLLAPSE_Z = 2.0
 """Standard errors by which it may do worse all the same."""
@@ -115,7 +125,7 @@ def finetune(
     head : LogisticHead
         Fitted on ``features`` and ``labels``.
     features : float32 array (n_samples, n_features), or such rows in blocks
-        Penultimate features of all images.
+        Penultimate features of all images, or those of all layers, each L2-normalised, side by side.
     settings : FineTuneSettings
     sample_weight : array (n_samples,) or None
         Multiplied with the class weights of the head.
@@ -185,6 +195,8 @@ def finetune(
             job = replace(job, ranks=ranks)
             if checkpoint_dir is not None:
                 job = kept_in(Path(checkpoint_dir), job, probe, subset(source, rows), workers=workers)
+            if not job.has_checkpoint:
+                check_time_left(job, head, whole_hand_off(recipe, n_images=len(rows)))
             if recipe.check_flip:
                 mirror = kept_mirror_check(job, probe)
                 job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
@@ -298,9 +310,10 @@ def refit(job: Job, probe: Probe, comparison: Comparison, *, steps: int) -> Prob
     rows = np.arange(len(probe.labels))
     codes = codes_of(probe.labels, probe.head)
     checked = np.random.default_rng(job.seed).permutation(rows)[:CHECKED_IMAGES]
-    pace = share_of_time(job, steps, n_trainings_left=1, n_predicted=len(checked))
+    pace = share_of_time(job, steps, Ahead(trainings=1, images=len(checked)))
     path = fit_path(job, probe.head, rows, codes=codes, stage="fine-tuning, all images", pace=pace)
     network = path.at(comparison.alpha)
+    checked = checked[: n_predictable(job, least=LEAST_CHECKED)]
     correct = predict_proba(job, network, checked).argmax(axis=1) == codes[checked]
     check_not_collapsed(correct, job.weights[checked], comparison)
     return network
@@ -314,7 +327,7 @@ def check_not_collapsed(correct: NDArray[np.bool_], weights: NDArray[np.float32]
     FloatingPointError
         It is.
     """
-    accuracy, error = weighted_mean(correct.astype(float), weights)
+    accuracy, error = mean_and_se(correct.astype(float), weights)
     if accuracy < comparison.tuned_accuracy - COLLAPSE_Z * max(error, comparison.standard_error):
         raise FloatingPointError(
             f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these "

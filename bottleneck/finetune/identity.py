@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bottleneck.errors import FallbackWarning, UnreadableImagesError
-from bottleneck.finetune.checkpoints import Checkpoints
+from bottleneck.finetune.checkpoints import LEAST_SECONDS, Checkpoints
 from bottleneck.finetune.job import EpochRecord, Job
 from bottleneck.images import ImageSource, content_keys
 
@@ -38,6 +38,8 @@ def with_checkpoints(
             message = f"The processes have different checkpoints in {folder}, which is not one folder for all of them."
             warnings.warn(f"{message} They begin anew, and keep none.", FallbackWarning, stacklevel=3)
         return job
+    if job.deadline is not None and job.deadline - job.clock() > LEAST_SECONDS:
+        checkpoints.prepare()
     job.history.extend(
         EpochRecord(**{**record, "learning_rates": tuple(record["learning_rates"])}) for record in checkpoints.history
     )

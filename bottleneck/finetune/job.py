@@ -15,6 +15,7 @@ from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.pixels import Pixels, open_both
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.recipe import Recipe
+from bottleneck.finetune.timing import Timing, ending_at
 from bottleneck.images import ImageSource
 from bottleneck.progress import ProgressCallback
 
@@ -68,6 +69,8 @@ class Job:
         Grows with every epoch, so that it survives whatever stops a training.
     micro_batch : MicroBatch
         What one training learned about the memory, the next need not.
+    timing : Timing
+        What parts of the job took that come again.
     checkpoints : Checkpoints or None
         Where the job is kept, and may have been before.
     on_epoch : callable
@@ -88,6 +91,7 @@ class Job:
     progress: ProgressCallback
     history: list[EpochRecord] = field(default_factory=list)
     micro_batch: MicroBatch = field(default_factory=MicroBatch)
+    timing: Timing = field(default_factory=Timing)
     checkpoints: Checkpoints | None = None
     on_epoch: EpochCallback = ignore
     ranks: Ranks = ALONE
@@ -131,8 +135,15 @@ def open_job(
     progress: ProgressCallback,
     history: list[EpochRecord],
 ) -> Job:
-    """Return the job, its images decoded into memory where they fit."""
-    roomy, exact = open_both(source, backbone, workers=workers, memory_limit=memory_limit, progress=progress)
+    """Return the job, its images decoded into memory where they fit.
+
+    Raises
+    ------
+    BudgetError
+        The deadline has passed before all were decoded.
+    """
+    watched = ending_at(deadline, clock, progress)
+    roomy, exact = open_both(source, backbone, workers=workers, memory_limit=memory_limit, progress=watched)
     return Job(
         backbone=backbone,
         recipe=recipe,

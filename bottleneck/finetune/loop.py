@@ -76,7 +76,7 @@ def fit_and_keep(training: Training, course: Course, checkpoints: Checkpoints) -
     with kept_waiting() as waiting:
 
         def after_step() -> None:
-            if waiting() is not None or checkpoints.is_due(n_bytes):
+            if waiting() is not None or checkpoints.is_due(n_bytes, seconds_left=training.pace.seconds_left):
                 keep_checkpoint(training, course, checkpoints)
             raise_again(waiting())
 

@@ -99,7 +99,7 @@ def lr_find(
         rows=np.arange(len(source)), codes=codes_of(labels, head), weights=job.weights, n_classes=len(head.classes_)
     )
     network = build_network(backbone, head, recipe=recipe, device=device)
-    pace = Pace(steps, deadline=None, reserve=0, clock=job.clock)
+    pace = Pace(steps, deadline=None, clock=job.clock)
     training = start_training(job, network, learned, stage="testing learning rates", pace=pace)
     open_groups(training, epoch=1)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

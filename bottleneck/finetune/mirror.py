@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bottleneck.finetune.compare import weighted_mean
 from bottleneck.finetune.crossfit import Probe
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import predict_proba
 from bottleneck.finetune.probe_network import build_network
+from bottleneck.heads.evidence import mean_and_se
 
 MIRROR_Z = 2.0
 """Standard errors by which the probe must do worse on mirrored images before these are left out."""
@@ -46,7 +46,7 @@ def judge_mirroring(
     correct: NDArray[np.bool_], mirrored_correct: NDArray[np.bool_], weights: NDArray[np.float32]
 ) -> MirrorCheck:
     """Decide from correctness (n,) on the images and on their mirror images."""
-    lost, error = weighted_mean(correct.astype(float) - mirrored_correct, weights)
+    lost, error = mean_and_se(correct.astype(float) - mirrored_correct, weights)
     return MirrorCheck(
         n_images=len(weights),
         accuracy=float(np.average(correct, weights=weights)),

@@ -17,11 +17,12 @@ from bottleneck.finetune.job import Job
 from bottleneck.finetune.loop import run_training, start_training
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
 from bottleneck.finetune.ranks import synchronise_batch_norm, take_weights_of_first
-from bottleneck.finetune.schedules import Pace
+from bottleneck.finetune.schedules import Pace, least_steps
+from bottleneck.finetune.timing import Ahead, shortfall
 from bottleneck.heads import LogisticHead
 
-FORWARD_SHARE = 1 / 3
-"""Cost of predicting an image in units of learning from it: a backward pass costs about two forward passes."""
+TRIAL_SHARE = 0.02
+"""Share of the time left that a trial may take which shows how long predictions do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,7 +57,9 @@ def fit_path(
     learned = LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=len(head.classes_))
     training = start_training(job, network, learned, stage=stage, pace=pace)
     start = weights_of(network)
-    return Path(network=network, start=start, end=run_training(training), steps=pace.step)
+    end = run_training(training)
+    job.timing.step = pace.step_seconds
+    return Path(network=network, start=start, end=end, steps=pace.step)
 
 
 @torch.inference_mode()
@@ -68,29 +71,74 @@ def predict_proba(
     ``mirrored``: of their mirror images. Each rank predicts its share of the rows.
     """
     proba, own = np.zeros((len(rows), network.linear.out_features)), np.arange(len(rows))[job.ranks.share(len(rows))]
-    done = 0
+    began, done = job.clock(), 0
     for pixels in job.exact.batches(rows[own], batch_size=job.recipe.batch_size):
         images = job.as_input(pixels.flip(-1) if mirrored else pixels)
         proba[own[done : done + len(images)]] = network(images).double().softmax(dim=1).cpu().numpy()
         done += len(images)
-    return job.ranks.sum(proba)
+    proba = job.ranks.sum(proba)
+    job.timing.prediction = (job.clock() - began) / len(rows)
+    return proba
 
 
-def share_of_time(job: Job, steps: int, *, n_trainings_left: int, n_predicted: int) -> Pace:
-    """Return the pace of the next of ``n_trainings_left`` equal trainings, after which ``n_predicted`` images follow.
+def check_time_left(job: Job, head: LogisticHead, ahead: Ahead) -> None:
+    """Raise if not even the shortest trainings fit before the deadline; note how long predictions take.
+
+    Raises
+    ------
+    BudgetError
+        They do not.
+    """
+    if job.deadline is None:
+        return
+    check_not_over(job, job.deadline - job.clock())
+    network = build_network(job.backbone, head, recipe=job.recipe, device=job.device).eval()
+    batch = np.arange(min(job.recipe.batch_size, len(job.weights)))
+    for rows in (batch[:1], batch[:1], batch):  # the very first one also sets up the device
+        seconds = job.deadline - job.clock()
+        if job.ranks.first(job.timing.prediction * len(rows) > TRIAL_SHARE * seconds) and len(rows) > 1:
+            break
+        predict_proba(job, network, rows)
+    refusal = shortfall(
+        ahead,
+        job.deadline - job.clock(),
+        job.timing,
+        images_a_training=least_steps(job.recipe.steps) * job.recipe.batch_size,
+    )
+    if refusal := job.ranks.first(refusal):
+        raise BudgetError(refusal)
+
+
+def check_not_over(job: Job, seconds: float) -> None:
+    """Raise, on all ranks, if no seconds are left for a training."""
+    if job.ranks.first(seconds <= 0):
+        raise BudgetError("no time was left to train")
+
+
+def n_predictable(job: Job, *, least: int) -> int | None:
+    """Return how many images can be predicted before the deadline, or ``least``; None: any number."""
+    if job.deadline is None or job.timing.prediction == 0:
+        return job.ranks.first(None)
+    return job.ranks.first(max(least, int((job.deadline - job.clock()) / job.timing.prediction)))
+
+
+def share_of_time(job: Job, steps: int, ahead: Ahead) -> Pace:
+    """Return the pace of the next of the trainings ``ahead``.
 
     Raises
     ------
     BudgetError
         The deadline has passed.
     """
+    if job.deadline is None:
+        return Pace(steps, deadline=None, clock=job.clock, decide=job.ranks.first)
     now = job.clock()
-    if job.ranks.first(job.deadline is not None and now >= job.deadline):
-        raise BudgetError("no time was left to train")
+    seconds = ahead.seconds_a_training(job.deadline - now, job.timing)
+    check_not_over(job, seconds)
     return Pace(
         steps,
-        deadline=None if job.deadline is None else now + (job.deadline - now) / n_trainings_left,
-        reserve=FORWARD_SHARE * n_predicted / job.recipe.batch_size,
+        deadline=now + seconds,
         clock=job.clock,
+        step_seconds=job.timing.step,
         decide=job.ranks.first,
     )

@@ -16,10 +16,11 @@ from bottleneck.backbones import Backbone
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import with_checkpoints
 from bottleneck.finetune.job import EpochCallback, EpochRecord, ignore, open_job
-from bottleneck.finetune.path import fit_path, share_of_time
+from bottleneck.finetune.path import check_time_left, fit_path, share_of_time
 from bottleneck.finetune.probe_network import as_backbone, as_head
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.settings import FineTuneSettings
+from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
 from bottleneck.progress import ProgressCallback, silent
@@ -111,7 +112,7 @@ def train_from_scratch(
     UnreadableImagesError
         An image cannot be read.
     BudgetError
-        The deadline has passed before training began.
+        Fewer steps fit before the deadline than are worth taking.
     FloatingPointError
         The loss is no longer a number.
 
@@ -141,7 +142,10 @@ def train_from_scratch(
         job = with_checkpoints(job, Path(checkpoint_dir), source, labels, workers=workers, method=STAGE)
     classes, codes = np.unique(labels, return_inverse=True)
     head = blank_head(classes, n_features=backbone.n_features)
-    pace = share_of_time(job, recipe.steps, n_trainings_left=1, n_predicted=0)
+    ahead = Ahead(trainings=1)
+    if not job.has_checkpoint:
+        check_time_left(job, head, ahead)
+    pace = share_of_time(job, recipe.steps, ahead)
     path = fit_path(job, head, np.arange(len(source)), codes=codes, stage=STAGE, pace=pace)
     network = path.at(1.0)
     return ScratchResult(

@@ -27,10 +27,15 @@ from bottleneck.finetune.path import predict_proba, share_of_time
 from bottleneck.finetune.pixels import DecodedPixels, Pixels
 from bottleneck.finetune.ranks import Ranks, joined, number_in_launch
 from bottleneck.finetune.step import Training
+from bottleneck.finetune.timing import Ahead
+from bottleneck.progress import Progress
 from tests.finetune.tasks import Task, coloured_noise, flat, make_job, make_task, make_training
 from tests.finetune.tasks import colour_blind_backbone as colour_blind
 
 Answer = dict[str, Any]
+
+WHOLE = FineTuneSettings(steps=12, lr=0.1, lr_decay=1.0, batch_size=16, precision="float32", acceptance_z=0.0)
+DIES_IN = "fine-tuning, fold 2 of 3"
 
 
 def task() -> Task:
@@ -84,14 +89,13 @@ def predictions(ranks: Ranks) -> Answer:
 def whole(ranks: Ranks) -> Answer:
     """Compare with the probe and refit."""
     given = task()
-    settings = FineTuneSettings(steps=12, lr=0.1, lr_decay=1.0, batch_size=16, precision="float32", acceptance_z=0.0)
     result = finetune(
         given.source,
         given.labels,
         backbone=given.backbone,
         head=given.head,
         features=given.features,
-        settings=settings,
+        settings=WHOLE,
         ranks=ranks,
     )
     return {
@@ -135,11 +139,46 @@ def resumed(ranks: Ranks, folder: Path | None = None) -> Answer:
     return {"losses": losses, "coef": result.head.coef_.tolist(), "epochs": epochs}
 
 
+def resumed_whole(ranks: Ranks, folder: Path | None = None) -> Answer:
+    """Compare and refit with checkpoints; in the first run one process dies in the second fold, the next goes on."""
+    given, stages = task(), []
+    folder = Path(sys.argv[1], "checkpoints") if ranks.count > 1 else folder
+    is_first_run = folder is not None and not folder.exists()
+
+    def note(event: Progress) -> None:
+        if event.unit == "steps" and event.stage not in stages:
+            stages.append(event.stage)
+        if is_first_run and ranks.rank == ranks.count - 1 and (event.stage, event.done) == (DIES_IN, 7):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.LEAST_SECONDS, checkpoints.WRITES_APART = 0.0, 0
+    result = finetune(
+        given.source,
+        given.labels,
+        backbone=given.backbone,
+        head=given.head,
+        features=given.features,
+        settings=dataclasses.replace(WHOLE, ema=0.9),
+        checkpoint_dir=folder,
+        progress=note,
+        ranks=ranks,
+    )
+    return {
+        "losses": [record.loss for record in result.history],
+        "weights": flat(result.backbone.network.state_dict()).tolist(),
+        "coef": result.head.coef_.tolist(),
+        "accepted": result.accepted,
+        "accuracy": result.comparison.tuned_accuracy,
+        "stages": stages,
+        "message": result.message,
+    }
+
+
 def deadline(ranks: Ranks) -> Answer:
     """Train against a clock that says something else in each process."""
     readings = iter(range(1000))
     job = make_job(task(), ranks=ranks, steps=40, deadline=30.0, clock=lambda: next(readings) * (1.0 + ranks.rank))
-    pace = share_of_time(job, 40, n_trainings_left=1, n_predicted=0)
+    pace = share_of_time(job, 40, Ahead(trainings=1))
     training = dataclasses.replace(make_training(task(), ranks=ranks, steps=40), pace=pace)
     run_training(training)
     return {"steps": pace.step}

@@ -138,7 +138,7 @@ def make_training(task: Task, *, weights=None, codes=None, **options: object) ->
         n_classes=len(task.head.classes_),
     )
     network = build_network(task.backbone, task.head, recipe=job.recipe, device=job.device)
-    pace = Pace(job.recipe.steps, deadline=None, reserve=0, clock=lambda: 0.0)
+    pace = Pace(job.recipe.steps, deadline=None, clock=lambda: 0.0)
     return start_training(job, network, learned, stage="test", pace=pace)
 
 

@@ -234,6 +234,27 @@ def test_checkpoints_take_at_most_a_fiftieth_of_the_time(tmp_path: Path):
     assert checkpoints.is_due(10**6)
 
 
+def test_no_checkpoint_is_begun_that_might_not_be_over_by_the_deadline(tmp_path: Path):
+    clock = Clock()
+    checkpoints = Checkpoints(tmp_path, lambda: IDENTITY, clock=clock)
+    clock.now += LEAST_SECONDS
+
+    assert checkpoints.is_due(10**7, seconds_left=1.0)
+    assert not checkpoints.is_due(10**7, seconds_left=0.9)
+
+
+def test_images_that_cannot_be_read_again_cost_a_warning_when_that_is_found_out_beforehand(tmp_path: Path):
+    def identify() -> dict[str, str]:
+        raise UnreadableImagesError([ImageFailure(row=3, id="three", reason="gone")])
+
+    checkpoints = Checkpoints(tmp_path, identify)
+    with pytest.warns(CacheWarning, match="three"):
+        checkpoints.prepare()
+
+    checkpoints.write(training(), history=[])
+    assert not any(tmp_path.iterdir())
+
+
 def test_finished_parts_are_written_at_once_where_there_is_a_checkpoint(tmp_path: Path):
     checkpoints = write(tmp_path)
 

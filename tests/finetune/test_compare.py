@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, score_proba, weighted_mean
+from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, score_proba
 
 
 def held_out(correct: np.ndarray, weights: np.ndarray | None = None) -> HeldOut:
@@ -64,15 +64,6 @@ def test_weights_decide_which_images_matter():
 
     assert compare(held_out(correct, heavy_end), z=0.5, seed=0).accepted
     assert not compare(held_out(correct, heavy_end[::-1]), z=0.5, seed=0).accepted
-
-
-def test_standard_error_is_that_of_the_mean():
-    values = np.random.default_rng(0).normal(size=500)
-
-    mean, error = weighted_mean(values, np.ones(500, dtype=np.float32))
-
-    assert mean == pytest.approx(values.mean())
-    assert error == pytest.approx(values.std() / np.sqrt(500), rel=1e-6)
 
 
 def test_images_of_one_group_are_one_piece_of_evidence():

@@ -9,7 +9,9 @@ from sklearn.base import clone
 
 from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.finetune.compare import ALPHAS
-from bottleneck.finetune.crossfit import codes_of, cross_fit, take_rows
+from bottleneck.finetune.crossfit import codes_of, cross_fit, take_rows, whole_hand_off
+from bottleneck.finetune.path import check_time_left
+from tests.finetune.slow import WorkClock, slow_task
 from tests.finetune.tasks import Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,16 +139,30 @@ def test_hold_out_compares_a_quarter(colours):
     assert len(cross_fit(make_job(colours, steps=1, folds=1), probe_of(colours)).held_out.weights) == 15
 
 
-def test_later_folds_take_no_more_steps_than_the_first_had_time_for(colours):
-    ticks = iter(np.arange(0, 1000, 0.5))
-    job = make_job(colours, steps=1000, deadline=40.0, clock=lambda: float(next(ticks)))
+def test_later_folds_take_no_more_steps_than_the_first_had_time_for():
+    slow = slow_task(WorkClock(noise=0.3), learning=1 / 16)
+    job = make_job(slow.task, steps=1000, deadline=140.0, clock=slow.clock)
 
-    steps = cross_fit(job, probe_of(colours)).steps
+    steps = cross_fit(job, probe_of(slow.task)).steps
 
     last = {record.stage: record.step for record in job.history}
     assert list(last) == [f"fine-tuning, fold {fold} of 3" for fold in (1, 2, 3)]
-    assert 5 <= steps == min(last.values()) <= max(last.values()) < 40
+    assert 20 <= steps == min(last.values()) <= max(last.values()) < 40
     assert list(last.values()) == sorted(last.values(), reverse=True)
+
+
+def test_time_of_what_follows_is_left_to_it():
+    """Equal trainings, whatever heads and predictions take beside them."""
+    slow = slow_task(WorkClock(), learning=1 / 16, predicting=1 / 16, head=10.0)
+    job = make_job(slow.task, steps=1000, deadline=200.0, clock=slow.clock)
+    check_time_left(job, slow.task.head, whole_hand_off(job.recipe, n_images=60))
+
+    cross_fit(job, probe_of(slow.task))
+
+    trainings = list({record.stage: record.step for record in job.history}.values())
+    others = 3 * 10 + (3 * 20 * 4 + 60 + 18) / 16
+    assert trainings == [pytest.approx((200 - others) / 4, abs=1.5)] * 3
+    assert 200 - slow.clock.now == pytest.approx(trainings[-1] + 60 / 16, abs=3)
 
 
 def test_deadline_in_the_past_stops_before_the_first_step(colours):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -176,6 +177,18 @@ def test_training_of_two_processes_goes_on_from_its_checkpoint_after_one_was_kil
     assert_as_alone("resumed", answers)
     # The one that writes may have been a step further than the one that was killed.
     assert [found["resumed"]["epochs"][0] in (3, 4) for found in answers] == [True, True]
+
+
+@pytest.mark.slow
+def test_hand_off_of_two_processes_goes_on_from_its_checkpoint_after_one_was_killed(tmp_path):
+    killed = launch(2, tmp_path, "resumed_whole")
+    answers = answers_of(2, tmp_path, "resumed_whole")
+
+    assert killed.returncode != 0
+    assert_as_alone("resumed_whole", answers)
+    for found in (answer["resumed_whole"] for answer in answers):
+        assert found["stages"] == [ranked_run.DIES_IN, "fine-tuning, fold 3 of 3", "fine-tuning, all images"]
+        assert re.search(rf"went on from a checkpoint: step [67] of {ranked_run.DIES_IN}", found["message"])
 
 
 @pytest.mark.slow

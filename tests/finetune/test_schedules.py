@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from bottleneck.finetune.schedules import MEASURED_STEPS, Pace, n_open_groups, rate_factor
+from bottleneck.errors import BudgetError
+from bottleneck.finetune.schedules import Pace, n_open_groups, rate_factor
+from tests.finetune.slow import WorkClock
 
 
 class SteppedClock:
@@ -24,8 +26,8 @@ def run(pace: Pace, clock: SteppedClock, seconds_a_step: float) -> list[float]:
     return positions
 
 
-def make_pace(steps: int, clock: SteppedClock, *, seconds: float | None = None, reserve: float = 0) -> Pace:
-    return Pace(steps, deadline=None if seconds is None else clock.now + seconds, reserve=reserve, clock=clock)
+def make_pace(steps: int, clock: SteppedClock, *, seconds: float | None = None) -> Pace:
+    return Pace(steps, deadline=None if seconds is None else clock.now + seconds, clock=clock)
 
 
 def test_rates_rise_in_a_line_and_fall_to_zero():
@@ -61,7 +63,7 @@ def test_deadline_far_away_changes_nothing():
 
 def test_schedule_too_long_for_the_deadline_still_ends_at_zero_and_in_time():
     clock = SteppedClock()
-    pace = make_pace(1000, clock, seconds=60, reserve=10)
+    pace = make_pace(1000, clock, seconds=50)
 
     positions = run(pace, clock, 1.0)
 
@@ -100,10 +102,70 @@ def test_schedule_adapts_when_the_machine_slows_down():
     assert np.all(np.diff(positions) > 0)
 
 
-def test_nothing_but_the_measured_steps_is_done_after_the_deadline():
+@pytest.mark.parametrize("seconds, taken", [(-1.0, 0), (0.5, 1), (10.0, 3), (19.0, 3)])
+def test_schedule_of_which_too_little_fits_is_refused_as_soon_as_that_is_known(seconds: float, taken: int):
     clock = SteppedClock()
 
-    assert len(run(make_pace(100, clock, seconds=-1), clock, 1.0)) == MEASURED_STEPS
+    with pytest.raises(BudgetError, match=r"^of 100 steps only about \d+ fit into the time left, .* at least 20$"):
+        run(make_pace(100, clock, seconds=seconds), clock, 1.0)
+
+    assert clock.now == 100 + taken
+
+
+def test_earlier_training_says_what_a_step_takes_before_there_is_one():
+    clock = SteppedClock()
+    known = {"clock": clock, "step_seconds": 1.0}
+
+    with pytest.raises(BudgetError, match="only about 12 fit"):
+        run(Pace(100, deadline=clock.now + 12, **known), clock, 1.0)
+    assert clock.now == 100
+    np.testing.assert_allclose(run(Pace(100, deadline=clock.now + 40, **known), clock, 1.0), (np.arange(40) + 0.5) / 40)
+
+
+def test_step_that_stalls_at_the_end_costs_a_little_overtime_rather_than_the_end_of_the_schedule():
+    clock = SteppedClock()
+    pace = make_pace(100, clock, seconds=60)
+    positions = []
+    for position in pace.positions():
+        positions.append(position)
+        clock.now += 16 if len(positions) == 45 else 1
+
+    assert positions[44] < 0.8 < positions[-1]
+    assert 160 < clock.now <= 163
+
+
+def test_schedule_that_cannot_be_ended_any_more_is_an_error():
+    clock = SteppedClock()
+    pace = make_pace(100, clock, seconds=60)
+
+    interrupted(pace, clock, steps=30)
+    clock.now += 40
+
+    with pytest.raises(BudgetError, match="became too slow to end the schedule after step 30"):
+        next(pace.positions())
+
+
+@pytest.mark.parametrize("noise, stalls", [(0.0, 0.0), (0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (0.3, 0.02)])
+@pytest.mark.parametrize("slowdown", [1.0, 2.0])
+def test_whatever_the_machine_does_a_schedule_ends_at_its_end_and_in_time(noise: float, stalls: float, slowdown: float):
+    """Budgets of 40 to 400 steps, of which the schedule would take more or fewer; the first step is slow."""
+    draw = np.random.default_rng(1)
+    late, last = [], []
+    for seed in range(60):
+        budget = 40 * 10 ** draw.random()
+        clock = WorkClock(
+            noise=noise, stalls=stalls, slow_from=budget * draw.uniform(0.3, 1), slowdown=slowdown, seed=seed
+        )
+        pace = Pace(round(budget * 10 ** draw.uniform(-0.5, 1)), deadline=budget, clock=clock)
+        positions = []
+        for position in pace.positions():
+            positions.append(position)
+            clock.take(5.0 if pace.step == 1 else 1.0)
+        late.append(clock.now / budget - 1)
+        last.append(rate_factor(positions[-1], warmup_fraction=0.1))
+
+    assert max(late) <= (0.05 if stalls == 0 else 0.15)
+    assert max(last) < 1 / 8
 
 
 def test_steps_of_another_kind_are_measured_anew():

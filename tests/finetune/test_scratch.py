@@ -9,6 +9,7 @@ from bottleneck.errors import BudgetError, CacheWarning
 from bottleneck.finetune import EpochRecord, FineTuneSettings, train_from_scratch
 from bottleneck.finetune.scratch import STAGE, reinitialised
 from bottleneck.progress import Progress
+from tests.finetune.slow import WorkClock, slow_task
 from tests.finetune.tasks import coloured_noise, features_of, make_task, three_stage_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,20 +63,18 @@ def test_more_than_two_classes():
     assert result.head.score(features_of(result.backbone, task.pixels), task.labels) > 0.9
 
 
-def test_schedule_ends_in_time(staged):
-    ticks = iter(np.arange(0, 10_000, 1.0))
+def test_schedule_ends_in_time():
+    slow = slow_task(WorkClock(noise=0.1), learning=1 / 16)
+    options = {"backbone": slow.task.backbone, "clock": slow.clock}
+    settings = FineTuneSettings(steps=1000, batch_size=16)
 
-    result = train_from_scratch(
-        staged.source,
-        staged.labels,
-        backbone=staged.backbone,
-        settings=FineTuneSettings(steps=1000, batch_size=16),
-        deadline=30.0,
-        clock=lambda: next(ticks),
-    )
+    result = train_from_scratch(slow.task.source, slow.task.labels, settings=settings, deadline=30.0, **options)
 
-    assert 5 < result.steps <= 30
+    assert 25 < result.steps <= 30
+    assert 28 < slow.clock.now <= 31
     assert result.history[-1].learning_rates[-1] < 0.01
+    with pytest.raises(BudgetError, match="need more than"):
+        train_from_scratch(slow.task.source, slow.task.labels, settings=settings, deadline=36.0, **options)
 
 
 def test_interrupted_training_goes_on_from_its_checkpoint(staged, trained, tmp_path: Path):
