@@ -97,19 +97,27 @@ class ImageFailure:
 
 
 class UnreadableImagesError(InvalidInputError):
-    """Images that cannot be read or decoded, all of them in ``failures``."""
+    """Images that cannot be read or decoded, all of them in ``failures``.
 
-    def __init__(self, failures: Sequence[ImageFailure]) -> None:
+    With ``any_left=False`` there is no other image, so that there is nothing to go on with.
+    """
+
+    def __init__(self, failures: Sequence[ImageFailure], any_left: bool = True) -> None:
         self.failures = tuple(failures)
+        self.any_left = any_left
         plural = "image" if len(self.failures) == 1 else "images"
+        found = (
+            f"{len(self.failures)} {plural} cannot" if any_left else f"None of the {len(self.failures)} {plural} can"
+        )
+        rest = 'or pass on_error="skip" to go on without them' if any_left else "or name others"
         super().__init__(
-            f"{len(self.failures)} {plural} cannot be read:\n"
+            f"{found} be read:\n"
             + listed([f"{failure.id}: {failure.reason}" for failure in self.failures])
-            + '\nRemove or repair them, or pass on_error="skip" to go on without them.'
+            + f"\nRemove or repair them, {rest}."
         )
 
-    def __reduce__(self) -> tuple[type, tuple[tuple[ImageFailure, ...]]]:
-        return type(self), (self.failures,)
+    def __reduce__(self) -> tuple[type, tuple[tuple[ImageFailure, ...], bool]]:
+        return type(self), (self.failures, self.any_left)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache
+from bottleneck.errors import ImageFailure, UnreadableImagesError
 from bottleneck.extraction import (
     Arrangement,
     Extractor,
@@ -21,13 +22,14 @@ from bottleneck.extraction import (
     ThreadChoice,
     decode_min_side,
     device_memory,
+    in_precision,
     map_in_lanes,
     using_threads,
 )
 from bottleneck.features import count_cached, feature_space
-from bottleneck.finetune import fold_frozen
+from bottleneck.finetune import choose_precision, fold_frozen, scaled_side
 from bottleneck.images import ImageBatch, ImageSource, load_batches
-from bottleneck.planner import Profile
+from bottleneck.planner import SMALLER_SCALE, Profile
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def profile_run(
         train_bytes_per_image=rates.train_bytes_per_image,
         feature_bytes_per_image=2 * sum(widths.values()),
         rows_cached=rows_cached,
+        takes_smaller_images=backbone.takes_side(scaled_side(max(backbone.preprocess.crop), SMALLER_SCALE)),
     )
     return profile, rates
 
@@ -99,6 +102,11 @@ def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Preci
 
     Decoding and forward are those of a pass over many images: in as many lanes at once as extraction would use, so
     that their sum times the number of images is what the pass takes.
+
+    Raises
+    ------
+    UnreadableImagesError
+        No image at all can be read, so that there is nothing to plan for.
     """
     step = max(1, len(source) // SAMPLED_IMAGES)
     rows = np.arange(0, len(source), step)[:SAMPLED_IMAGES]
@@ -106,7 +114,8 @@ def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Preci
     began = time.perf_counter()
     batches = list(_load(source, rows, extractor, arrangement, precision))
     decode = (time.perf_counter() - began) / len(rows)
-    pixels = np.concatenate([batch.pixels for batch in batches if len(batch.rows)] or [_noise(extractor.backbone)])
+    readable = [batch.pixels for batch in batches if len(batch.rows)]
+    pixels = np.concatenate(readable or [_any_readable(source, extractor, workers=arrangement.workers)])
     forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
     try:
         train = _train_cost(extractor, pixels)
@@ -207,12 +216,14 @@ class _TrainCost:
 def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
     """Return what a forward and backward pass takes an image, and with how many threads it is fastest.
 
-    In float32, which is the slower of the two arithmetics that a training may choose when it knows its head.
+    In the arithmetic that suits the features; a training judges by the logits that it begins with.
     """
     backbone = extractor.backbone
     network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
     fold_frozen(network)  # as fine-tuning does
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
+    as_input = backbone.preprocess.normalise
+    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:TRAIN_BATCH]).to(extractor.device)))
     saved_bytes = 0
 
     def note_saved(tensor: torch.Tensor) -> torch.Tensor:
@@ -221,9 +232,10 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
         return tensor
 
     def step(part: NDArray[np.uint8]) -> None:
-        images = backbone.preprocess.normalise(torch.from_numpy(part).to(extractor.device))
-        images = images.contiguous(memory_format=torch.channels_last)
-        network(images).square().mean().backward()
+        images = as_input(torch.from_numpy(part).to(extractor.device)).contiguous(memory_format=torch.channels_last)
+        with in_precision(precision, extractor.device):
+            loss = network(images).float().square().mean()
+        loss.backward()
         network.zero_grad()
         if extractor.device.type == "cuda":
             torch.cuda.synchronize(extractor.device)
@@ -238,9 +250,23 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
     return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes, threads=best)
 
 
-def _noise(backbone: Backbone) -> NDArray[np.uint8]:
-    """Return pixels to time with when none of the sampled images can be read."""
-    return np.random.RandomState(0).randint(0, 256, size=(TRAIN_BATCH, 3, *backbone.preprocess.crop), dtype=np.uint8)
+def _any_readable(source: ImageSource, extractor: Extractor, *, workers: int) -> NDArray[np.uint8]:
+    """Return the first pixels that there are, of a source whose sampled images cannot be read."""
+    failures: list[ImageFailure] = []
+    batches = load_batches(
+        source,
+        np.arange(len(source)),
+        preprocess=extractor.backbone.preprocess,
+        batch_size=SAMPLED_IMAGES,
+        workers=workers,
+        decode_min_side=decode_min_side(extractor.backbone),
+    )
+    with closing(batches):
+        for batch in batches:
+            if len(batch.rows):
+                return batch.pixels
+            failures += batch.failures
+    raise UnreadableImagesError(failures, any_left=False)
 
 
 def _device_name(device: torch.device) -> str:

@@ -39,6 +39,7 @@ settings = FineTuneSettings(
     unfreeze_every=0,
     batch_norm="train",  # "frozen" for pretrained networks and few images
     # what the images go through
+    image_scale=1.0,  # smaller is faster
     min_crop_scale=0.9,
     flip=False,  # a mirrored digit is another one
     augment="crop",

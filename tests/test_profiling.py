@@ -5,10 +5,12 @@ import time
 import numpy as np
 import pytest
 
+from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
 from bottleneck.images import as_image_source
 from bottleneck.profiling import measure_rates
 from tests.conftest import coloured_images
+from tests.images.samples import encode
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,21 @@ def test_pass_takes_about_what_its_rates_say(tiny_backbone, workers):
     assert 0.001 < rates.forward_seconds_per_image < 0.02
 
 
-def test_images_that_cannot_be_read_still_give_rates(tiny_backbone):
+def test_one_readable_image_gives_rates(tiny_backbone):
+    """Wherever it is: the sample takes every other image of so many, and this one is between."""
+    images = [b"no image"] * 64
+    images[33] = encode(coloured_images(1)[0][0])
+    extractor = Extractor(tiny_backbone, ExtractionSettings(device="cpu"))
+
+    assert measure_rates(as_image_source(images), extractor, precision="float32").forward_seconds_per_image > 0
+
+
+def test_no_readable_image_is_an_error_that_names_them_all(tiny_backbone):
     source = as_image_source([b"no image"] * 5)
     extractor = Extractor(tiny_backbone, ExtractionSettings(device="cpu"))
 
-    assert measure_rates(source, extractor, precision="float32").forward_seconds_per_image > 0
+    with pytest.raises(UnreadableImagesError, match="None of the 5 images can be read") as raised:
+        measure_rates(source, extractor, precision="float32")
+
+    assert [failure.row for failure in raised.value.failures] == [0, 1, 2, 3, 4]
+    assert "on_error" not in str(raised.value)

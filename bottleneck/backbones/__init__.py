@@ -5,4 +5,12 @@ from bottleneck.backbones.load import load_backbone
 from bottleneck.backbones.preprocess import Preprocess
 from bottleneck.backbones.structure import LayerGroup, Stage, has_layer_norm
 
-__all__ = ["Backbone", "BackboneReference", "LayerGroup", "Preprocess", "Stage", "has_layer_norm", "load_backbone"]
+__all__ = [
+    "Backbone",
+    "BackboneReference",
+    "LayerGroup",
+    "Preprocess",
+    "Stage",
+    "has_layer_norm",
+    "load_backbone",
+]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bottleneck.backbones.packing import pack_network, unpack_network
 from bottleneck.backbones.preprocess import Preprocess
-from bottleneck.backbones.structure import LayerGroup, Stage, find_structure
+from bottleneck.backbones.structure import LayerGroup, Stage, find_structure, has_layer_norm, trace
 from bottleneck.errors import BackboneError
 
 PENULTIMATE = "penultimate"
@@ -87,6 +87,19 @@ class Backbone:
     def pretrained(self) -> bool:
         """Whether the weights were trained on anything; of an own module this is taken for granted."""
         return not self.weights.startswith(RANDOM)
+
+    def takes_side(self, side: int) -> bool:
+        """Say whether the network gives as many features for square images of another side in pixels.
+
+        Not where layers are normalised each by itself: positions of patches belong to one size there.
+        """
+        if has_layer_norm(self.network):
+            return False
+        image = torch.zeros(1, 3, side, side, device=_watched_on(self.reference))
+        try:
+            return trace(self.network, image).shape == (1, self.n_features)
+        except BackboneError:
+            return False
 
     def forward_layers(self, pixels: Tensor) -> dict[str, Tensor]:
         """Compute the features of every layer in one pass, in eval mode and without gradients.
@@ -161,8 +174,7 @@ def build_backbone(
     trace without data is allowed there; the others on the meta device, where nothing is computed.
     """
     frozen(network)
-    device = "meta" if reference.rebuildable else "cpu"
-    structure = find_structure(network, example_batch(preprocess, device), stage_modules=stage_modules)
+    structure = find_structure(network, example_batch(preprocess, _watched_on(reference)), stage_modules=stage_modules)
     return Backbone(
         name=name,
         network=network,
@@ -183,6 +195,11 @@ def _from_fields(values: dict[str, Any]) -> Backbone:
 def frozen(network: nn.Module) -> nn.Module:
     """Put a network in eval mode and switch its gradients off."""
     return network.eval().requires_grad_(False)
+
+
+def _watched_on(reference: BackboneReference) -> str:
+    """Return the device to watch a network on, as ``build_backbone`` says."""
+    return "meta" if reference.rebuildable else "cpu"
 
 
 def example_batch(preprocess: Preprocess, device: str = "cpu") -> Tensor:

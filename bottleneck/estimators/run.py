@@ -14,7 +14,6 @@ from bottleneck.errors import wrong_parameter
 from bottleneck.estimators.frozen import (
     FrozenFeatures,
     Matrix,
-    OneLayer,
     extract_frozen,
     fits_in_memory,
     joined,
@@ -39,6 +38,7 @@ from bottleneck.planner import (
     Profile,
     Scratch,
     StrategyName,
+    better_probe,
     percent,
     plan_transfer,
 )
@@ -205,7 +205,7 @@ def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
         head=probe.head,
         layers=probe.layers,
         accuracy=probe.head.accuracy_cv_,
-        strategy="probe",
+        strategy="probe" if probe.layers == PENULTIMATE else "all_stages_probe",
         message=message,
     )
 
@@ -214,20 +214,17 @@ def _all_stages(run: Run, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
     if run.ranks.first(_is_out_of_time(run, probe)):
         return _deliver(run, probe, "There is no time left for a head on all stages; the penultimate one is delivered.")
-    layers = layers_of(run.extractor.backbone, "all_stages")
-    head = fit_head(run, joined(features, layers))
-    before, after = probe.head.accuracy_cv_, head.accuracy_cv_
+    wide = _probe_on_all_stages(run, features)
+    before, after = probe.head.accuracy_cv_, wide.head.accuracy_cv_
     compared = f"{percent(after)} out of fold, against {percent(before)} with the penultimate layer alone"
     if run.strategy == "auto" and not after >= before:  # nor if nothing could be held out
         return _deliver(run, probe, f"The head on all stages was worse ({compared}); the penultimate one is delivered.")
-    return Outcome(
-        backbone=run.extractor.backbone,
-        head=head,
-        layers=layers,
-        accuracy=after,
-        strategy="all_stages_probe",
-        message=f"The head on all stages is delivered: {compared}.",
-    )
+    return _deliver(run, wide, f"The head on all stages is delivered: {compared}.")
+
+
+def _probe_on_all_stages(run: Run, features: FrozenFeatures) -> Probe:
+    layers = layers_of(run.extractor.backbone, "all_stages")
+    return Probe(head=fit_head(run, joined(features, layers)), layers=layers, evidence=None)
 
 
 def _is_out_of_time(run: Run, probe: Probe) -> bool:
@@ -240,12 +237,13 @@ def _is_out_of_time(run: Run, probe: Probe) -> bool:
 
 
 def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) -> Outcome:
-    """Train all layers from the probe, or from random weights, and deliver the better of probe and network."""
+    """Train all layers from the better probe, or from random weights, and deliver the better of probe and network."""
     scratch = isinstance(plan.strategy, Scratch)
     if scratch:
         result = _train_from_scratch(run, plan)
     else:
-        result = _finetune(run, plan, run.extractor.backbone, probe.head, layer_of(features, "penultimate"))
+        probe = _start_of_finetuning(run, probe, features)
+        result = _finetune(run, plan, run.extractor.backbone, probe.head, joined(features, probe.layers))
     comparison = result.comparison
     if not result.accepted or comparison is None:
         return replace(_deliver(run, probe, result.message), history=result.history)
@@ -256,12 +254,21 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
     return Outcome(
         backbone=result.backbone,
         head=result.head,
-        layers=PENULTIMATE,
+        layers=PENULTIMATE if scratch else probe.layers,
         accuracy=reached,
         strategy="scratch" if scratch else "finetune",
         message=result.message,
         history=result.history,
     )
+
+
+def _start_of_finetuning(run: Run, probe: Probe, features: FrozenFeatures) -> Probe:
+    """Return the probe on all stages where it is clearly the better one: fine-tuning must not lose what these know."""
+    promising = probe.evidence is not None and better_probe(probe.evidence)[0] == "all_stages"
+    if not promising or run.ranks.first(_is_out_of_time(run, probe)):
+        return probe
+    wide = _probe_on_all_stages(run, features)
+    return max(probe, wide, key=lambda one: one.head.accuracy_cv_)  # the first of equals
 
 
 def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
@@ -273,7 +280,7 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
     return _finetune(run, plan, backbone, fit_head(run, penultimate), penultimate)
 
 
-def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: OneLayer) -> FineTuneResult:
+def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: Matrix) -> FineTuneResult:
     """Fine-tune, or go on where the same fit was stopped."""
     planned = Begun(settings=planned_settings(run.settings, plan, backbone), threads=run.rates.train_threads)
     folder = checkpoint_folder(run, backbone)
@@ -310,6 +317,8 @@ def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone)
         "folds": strategy.folds,
         "acceptance_z": strategy.accept_z,
     }
+    if isinstance(strategy, FineTune):
+        planned["image_scale"] = strategy.image_scale
     # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
     if not has_layer_norm(backbone.network):
         planned["lr"] = strategy.lr

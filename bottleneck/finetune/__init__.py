@@ -1,5 +1,6 @@
 """Fine-tuning that starts as the linear probe and is kept only if it beats it."""
 
+from bottleneck.finetune.batches import scaled_side
 from bottleneck.finetune.compare import AlphaScore, Comparison
 from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import GroupDescription, describe_groups
@@ -7,6 +8,7 @@ from bottleneck.finetune.handoff import FineTuneResult, finetune
 from bottleneck.finetune.job import EpochRecord
 from bottleneck.finetune.lr_find import RateTest, lr_find, plot_rates
 from bottleneck.finetune.mirror import MirrorCheck
+from bottleneck.finetune.precision import choose_precision
 from bottleneck.finetune.recipe import Recipe, plan_recipe
 from bottleneck.finetune.scratch import ScratchResult, train_from_scratch
 from bottleneck.finetune.settings import FineTuneSettings, check_settings
@@ -23,11 +25,13 @@ __all__ = [
     "Recipe",
     "ScratchResult",
     "check_settings",
+    "choose_precision",
     "describe_groups",
     "finetune",
     "fold_frozen",
     "lr_find",
     "plan_recipe",
     "plot_rates",
+    "scaled_side",
     "train_from_scratch",
 ]

@@ -15,6 +15,9 @@ from bottleneck.finetune.mixing import Mixture, draw_mixture, mix_images, mix_ta
 from bottleneck.finetune.trivial import change_trivially
 from bottleneck.images import augment
 
+STRIDE = 32
+"""Pixels of the image to a cell of the last map, in nearly all networks for images of 224 pixels."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelledRows:
@@ -91,7 +94,7 @@ def shuffled_batches(job: Job, learned: LabelledRows, *, epoch: int, first: int 
 
 def mixture_of(job: Job, n_images: int, *, epoch: int, step: int) -> Mixture | None:
     """Return how the batch of a step of an epoch is mixed."""
-    recipe, size = job.recipe, job.backbone.preprocess.crop
+    recipe, size = job.recipe, training_size(job)
     return draw_mixture(n_images, size, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=job.seed, epoch=epoch, step=step)
 
 
@@ -120,7 +123,7 @@ def prepare_lesson(job: Job, batch: Batch, *, n_classes: int, epoch: int) -> Les
 
 def augmented(job: Job, batch: Batch, *, epoch: int) -> Tensor:
     """Return the images cropped, mirrored, changed and normalised, float32 (k, 3, h, w) on the device."""
-    size, rows = job.backbone.preprocess.crop, batch.rows[batch.places]
+    size, rows = training_size(job), batch.rows[batch.places]
     images = augment(
         batch.images.to(job.device),
         rows,
@@ -134,6 +137,17 @@ def augmented(job: Job, batch: Batch, *, epoch: int) -> Tensor:
         images = change_trivially(images, rows, seed=job.seed, epoch=epoch)
     inputs = job.as_input(images)
     return inputs if inputs.shape[2:] == size else functional.interpolate(inputs, size, mode="bilinear", antialias=True)
+
+
+def training_size(job: Job) -> tuple[int, int]:
+    """Return height and width of training images in pixels."""
+    height, width = (scaled_side(side, job.recipe.image_scale) for side in job.backbone.preprocess.crop)
+    return height, width
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Return a side that is smaller by ``scale``, in whole steps of the stride that most networks end with."""
+    return side if scale == 1 else min(side, max(1, round(scale * side / STRIDE)) * STRIDE)
 
 
 def weighted_targets(codes: Tensor, weights: Tensor, *, n_classes: int, label_smoothing: float) -> Tensor:

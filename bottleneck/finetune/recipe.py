@@ -85,6 +85,7 @@ class Recipe:
     freeze_epochs: int
     unfreeze_every: int
     adaptive_rates: bool
+    image_scale: float
     min_crop_scale: float
     flip: bool
     check_flip: bool
@@ -118,6 +119,7 @@ def plan_recipe(
         freeze_epochs=_or(settings.freeze_epochs, 1 if fresh and pretrained else 0),
         unfreeze_every=settings.unfreeze_every,
         adaptive_rates=settings.adaptive_rates,
+        image_scale=_or(settings.image_scale, 1.0),
         min_crop_scale=_or(settings.min_crop_scale, CROP_SCALE if n_images >= FEW_IMAGES else MILD_CROP_SCALE),
         flip=_or(settings.flip, True),
         check_flip=settings.flip == "auto",

@@ -49,6 +49,9 @@ class FineTuneSettings:
         shallow layers mostly, learning is faster. For training from random weights.
     group_multipliers : tuple of float or None
         One factor on the learning rate of each layer group, from the input; None: all 1.
+    image_scale : float or "auto"
+        Side of training images as a share of the side that features are extracted at, rounded to 32 pixels: a smaller
+        one is faster, and what is learned serves the full side too [6]_. "auto": 1, or what the plan says.
     min_crop_scale : float or "auto"
         Smallest share of the image that a random crop keeps; 1 switches crops off.
         "auto": 0.5, and 0.75 below 200 images.
@@ -87,6 +90,7 @@ class FineTuneSettings:
     .. [3] Mueller and Hutter (2021), TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation.
     .. [4] Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization.
     .. [5] Yun et al. (2019), CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features.
+    .. [6] Touvron et al. (2019), Fixing the train-test resolution discrepancy.
     """
 
     lr: float | Auto = "auto"
@@ -103,6 +107,7 @@ class FineTuneSettings:
     unfreeze_every: int = 0
     adaptive_rates: bool = False
     group_multipliers: tuple[float, ...] | None = None
+    image_scale: float | Auto = "auto"
     min_crop_scale: float | Auto = "auto"
     flip: bool | Auto = "auto"
     augment: Literal["auto", "crop", "trivial"] = "auto"
@@ -143,10 +148,9 @@ def check_settings(settings: FineTuneSettings, *, n_groups: int) -> None:
             settings.group_multipliers is None or _factors(settings.group_multipliers, n_groups),
             f"None or {n_groups} numbers of at least 0, one for each layer group from the input",
         ),
-        (
-            "min_crop_scale",
-            _auto_or(settings.min_crop_scale, lambda value: _positive(value) and value <= 1),
-            "'auto' or a number above 0 up to 1",
+        *(
+            (name, _auto_or(getattr(settings, name), _part), "'auto' or a number above 0 up to 1")
+            for name in ("image_scale", "min_crop_scale")
         ),
         ("flip", _auto_or(settings.flip, _flag), "'auto', True or False"),
         ("augment", settings.augment in ("auto", "crop", "trivial"), "'auto', 'crop' or 'trivial'"),
@@ -178,6 +182,10 @@ def _not_negative(value: object) -> bool:
 
 def _share(value: object) -> bool:
     return _not_negative(value) and value < 1  # type: ignore[operator]  # it is a number
+
+
+def _part(value: object) -> bool:
+    return _positive(value) and value <= 1  # type: ignore[operator]  # it is a number
 
 
 def _count(value: object) -> bool:

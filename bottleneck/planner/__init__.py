@@ -1,5 +1,6 @@
 """Decide from measured facts alone: features and a linear probe, fine-tuning, or training from scratch."""
 
+from bottleneck.planner.alternatives import SMALLER_SCALE, better_probe
 from bottleneck.planner.decide import plan_transfer
 from bottleneck.planner.plan import Plan
 from bottleneck.planner.records import (
@@ -20,6 +21,7 @@ from bottleneck.planner.records import (
 from bottleneck.planner.wording import percent
 
 __all__ = [
+    "SMALLER_SCALE",
     "Alternative",
     "Budget",
     "Estimate",
@@ -34,6 +36,7 @@ __all__ = [
     "Scratch",
     "Strategy",
     "StrategyName",
+    "better_probe",
     "percent",
     "plan_transfer",
 ]

@@ -13,8 +13,11 @@ MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 300, 5_000, 60
 """The recipe: steps = clip(60 sqrt(n), 300, 5,000), a fixed length without early stopping."""
 MAX_EPOCHS, SHORT_RUNS_ABOVE = 60, 300
 """The recipe: at most 60 epochs above n = 300."""
+SHORTEST_FINETUNING = 60
+"""Steps of 32 images that are worth a fine-tuning: from the probe, and at higher rates, a few go a long way."""
 SHORTEST_SHARE = 0.5
-"""Assumption: under half of its steps the recipe is another one, of which the gain model says nothing."""
+"""Assumption: under half of its steps training from random weights is not worth beginning, nor is fine-tuning worth
+waiting for where nobody said how long to wait."""
 FOLDS, CROSS_FIT_BELOW, HOLDOUT_SHARE = 3, 2_000, 0.25
 """The recipe: three folds under 1,000 images, one hold-out of a quarter from 3,000 on. Between them: the middle."""
 BLEND_POINTS = 5
@@ -62,16 +65,21 @@ def n_folds(n_samples: int) -> int:
     return FOLDS if n_samples < CROSS_FIT_BELOW else 1
 
 
-def affordable_steps(full: int, limit: float | None, seconds: Callable[[int], float]) -> int:
-    """Return the most steps that take at most ``limit`` seconds, and no fewer than the shortest useful run."""
-    choices = range(shortest_steps(full), full + 1)
+def affordable_steps(shortest: int, full: int, limit: float | None, seconds: Callable[[int], float]) -> int:
+    """Return the most steps up to ``full`` that take at most ``limit`` seconds, and no fewer than ``shortest``."""
+    choices = range(shortest, full + 1)
     fitting = len(choices) if limit is None else bisect_right(choices, limit, key=seconds)
     return choices[max(fitting - 1, 0)]
 
 
-def shortest_steps(full: int) -> int:
-    """Return the fewest steps worth taking of a recipe of ``full`` steps."""
-    return max(MIN_STEPS, round(full * SHORTEST_SHARE))
+def shortest_finetuning(full: int) -> int:
+    """Return the fewest steps worth taking of a fine-tuning of ``full`` steps by who has little time for it."""
+    return min(full, SHORTEST_FINETUNING)
+
+
+def half_the_recipe(full: int) -> int:
+    """Return the fewest steps worth taking of ``full`` steps from random weights, or unasked."""
+    return min(full, max(MIN_STEPS, round(full * SHORTEST_SHARE)))
 
 
 def probe_cost(request: Request, layers: Layers) -> Cost:
@@ -89,13 +97,13 @@ def probe_cost(request: Request, layers: Layers) -> Cost:
     )
 
 
-def training_cost(request: Request, steps: int) -> Cost:
+def training_cost(request: Request, steps: int, *, image_scale: float = 1.0) -> Cost:
     """Return the cost of the probes, of one training run per fold, of scoring them, and of the final run."""
     profile = request.profile
     folds = n_folds(profile.n_samples)
     held_out = profile.n_samples if folds > 1 else round(HOLDOUT_SHARE * profile.n_samples)
     trained, scored = (folds + 1) * steps * BATCH_SIZE, held_out * BLEND_POINTS
-    network = trained * profile.train_seconds_per_image + scored * profile.forward_seconds_per_image
+    network = trained * image_scale**2 * profile.train_seconds_per_image + scored * profile.forward_seconds_per_image
     decoded = _decoded_images(request, trained + scored) * profile.decode_seconds_per_image
     probe = probe_cost(request, "all_stages")
     fold_heads = _times(_head_seconds(request, profile.n_features_all_stages), folds)

@@ -1,7 +1,7 @@
 """Records to JSON and back. What is read is checked against the types that the records declare."""
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -75,11 +75,17 @@ def _member(union: UnionType, value: object) -> object:
 
 
 def _parse_record(kind: type, value: object, where: str) -> object:
-    """Return the record of this kind, with exactly its fields."""
+    """Return the record of this kind, with exactly its fields; those with a default may be younger than the text."""
     hints = get_type_hints(kind)
-    if not isinstance(value, dict) or value.get("kind") != kind.__name__ or value.keys() != {"kind", *hints}:
+    needed = {"kind", *(field.name for field in fields(kind) if field.default is MISSING)}
+    if (
+        not isinstance(value, dict)
+        or value.get("kind") != kind.__name__
+        or not needed <= value.keys() <= {"kind", *hints}
+    ):
         raise ModelFileError(f"{where} must be a {kind.__name__} with exactly its fields. Got {value!r:.80} instead.")
-    return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    given = {name: hint for name, hint in hints.items() if name in value}
+    return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in given.items()})
 
 
 def _parse_items(hints: tuple[object, ...], items: list[object], where: str) -> tuple[object, ...]:

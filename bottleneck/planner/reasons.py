@@ -2,7 +2,7 @@
 
 from math import ceil, floor
 
-from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_seconds
+from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_cost
 from bottleneck.planner.costs import recipe_steps, scratch_steps
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
@@ -105,7 +105,19 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
         sentence=f"The network replaces the probe only if it is better by {strategy.accept_z} standard errors on {on} "
         "that neither has seen.",
     )
-    return (*_regime_reason(request.evidence, strategy), steps, accept)
+    return (*_regime_reason(request.evidence, strategy), *_scale_reason(request, strategy), steps, accept)
+
+
+def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
+    """Say that images are made smaller for training, if they are."""
+    if isinstance(strategy, Scratch) or strategy.image_scale == 1:
+        return ()
+    side = request.profile.image_side
+    sentence = (
+        f"Training images have {percent(strategy.image_scale)} of the side of {side} pixels, which leaves time for "
+        "more steps; what is delivered sees the full side."
+    )
+    return (Reason(rule="smaller_images", sentence=sentence),)
 
 
 def _regime_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
@@ -116,8 +128,8 @@ def _regime_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch)
     signal = "What the earlier stages add is not known" if delta is None else f"The earlier stages add {points(delta)}"
     looks = {"near": "near to", "far": "far from"}[strategy.regime]
     sentence = (
-        f"{signal}: the images are taken to be {looks} those of pretraining; learning rate {strategy.lr}, divided by "
-        f"{strategy.lr_decay} for each layer group below the head."
+        f"{signal}: the images are taken to be {looks} those of pretraining; learning rate {strategy.lr:.2g}, divided "
+        f"by {strategy.lr_decay} for each layer group below the head."
     )
     return (Reason(rule="regime", sentence=sentence),)
 
@@ -171,7 +183,7 @@ def _strategy_change(other: Alternative) -> Reason:
 
 def _training_changes(request: Request, chosen: FineTune | Scratch) -> list[Reason]:
     """Say what would keep a network from being trained or accepted."""
-    least = floor(shortest_seconds(request, chosen))
+    least = floor(shortest_cost(request, chosen).seconds.high)
     changes = [Reason(rule="time_budget", sentence=f"A time_budget under {least} leaves no time for it.")]
     if request.budget.risk == "balanced":
         changes.append(

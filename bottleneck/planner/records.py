@@ -45,6 +45,8 @@ class Profile:
         Bytes of one cached row, all layers together.
     rows_cached : int
         Images whose features are in the cache already, all layers of them.
+    takes_smaller_images : bool
+        Whether the network also runs on images of a smaller side, so that training may be on those.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class Profile:
     train_bytes_per_image: int
     feature_bytes_per_image: int
     rows_cached: int = 0
+    takes_smaller_images: bool = False
 
     def __post_init__(self) -> None:
         for param in ("n_samples", "smallest_class", "n_features", "n_parameters", "image_side"):
@@ -194,7 +197,8 @@ class FineTune:
     """Training of all layers from the pretrained weights and the fitted probe.
 
     ``lr`` is the head's rate for SGD, divided by ``lr_decay`` for each layer group below it. ``folds`` 1 means one
-    hold-out of a quarter of the images. The result replaces the probe only if it is better by more than
+    hold-out of a quarter of the images. ``image_scale`` is the side of training images as a share of that which the
+    backbone sees. The result replaces the probe only if it is better by more than
     ``accept_z`` standard errors of their paired difference.
     """
 
@@ -205,6 +209,7 @@ class FineTune:
     batch_size: int
     folds: int
     accept_z: float
+    image_scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -92,6 +92,19 @@ def test_threads_that_share_a_backbone_get_the_features_of_their_own_images(back
                 torch.testing.assert_close(layers[name], expected[name])
 
 
+@pytest.mark.parametrize(("name", "expected"), [("mobilenet_v2", True), ("vgg11", True), ("vit_b_32", False)])
+def test_convolutions_take_smaller_images_and_patches_do_not(name, expected):
+    assert load_backbone(name, None).takes_side(160) is expected
+
+
+def test_own_module_that_flattens_its_maps_takes_one_side_only():
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.Flatten(), nn.Linear(4 * 4 * 4, 7))
+    backbone = load_backbone(flat, preprocess=CIFAR)
+
+    assert backbone.takes_side(32)
+    assert not backbone.takes_side(64)
+
+
 def test_copies_are_the_same_backbone(backbone):
     assert copy.copy(backbone) is backbone
     assert copy.deepcopy({"backbone": backbone})["backbone"] is backbone

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from bottleneck.backbones import Preprocess
 from bottleneck.errors import InvalidInputError
-from bottleneck.finetune.batches import augmented, prepare_lesson, shuffled_batches, weighted_targets
+from bottleneck.finetune.batches import augmented, prepare_lesson, scaled_side, shuffled_batches, weighted_targets
 from bottleneck.finetune.ranks import Ranks
 from tests.finetune.tasks import make_training
 
@@ -81,6 +81,26 @@ def test_crops_have_the_shape_that_the_network_takes_also_when_it_is_no_square(c
     job = dataclasses.replace(training.job, backbone=backbone)
 
     assert augmented(job, next(batches_of(training)), epoch=1).shape == (16, 3, 8, 10)
+
+
+def test_smaller_training_images_are_the_same_crops_resized(colours):
+    given = {"cutmix": 1.0, "mixup": 0.3}
+    training = make_training(colours, image_scale=0.5, **given)
+    large = dataclasses.replace(colours.backbone.preprocess, resize=(64, 96), crop=(64, 96))
+    job = dataclasses.replace(training.job, backbone=dataclasses.replace(colours.backbone, preprocess=large))
+    batch = next(shuffled_batches(job, training.learned, epoch=1))
+
+    lesson = prepare_lesson(job, batch, n_classes=training.learned.n_classes, epoch=1)
+
+    assert lesson.images.shape == (16, 3, 32, 64)  # 48 is no multiple of 32
+    assert torch.isfinite(lesson.images).all()
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "expected"), [(224, 5 / 7, 160), (299, 1, 299), (64, 0.1, 32), (20, 0.5, 20)]
+)
+def test_scaled_sides_are_multiples_of_the_stride_and_never_larger(side, scale, expected):
+    assert scaled_side(side, scale) == expected
 
 
 def test_images_reach_the_network_in_the_memory_order_of_its_weights(colours):

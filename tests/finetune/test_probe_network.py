@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bottleneck.backbones import Backbone, load_backbone
-from bottleneck.extraction import ExtractionSettings, Extractor, foldable_pairs
+from bottleneck.errors import InvalidInputError
+from bottleneck.estimators.layers import join_layers
+from bottleneck.extraction import ExtractionSettings, Extractor, foldable_pairs, in_precision
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.pixels import open_both
@@ -40,6 +43,49 @@ def test_network_starts_as_the_probe(backbone, normalize, n_classes, batch_norm)
     logits = network(normalised(task)).detach().numpy()
     decision = logits[:, 1] - logits[:, 0] if n_classes == 2 else logits
     np.testing.assert_allclose(decision, task.head.decision_function(task.features), atol=1e-4)
+
+
+def on_all_layers(task, **head: object):
+    """Return the task with a head on all layers, joined as classifiers join them."""
+    pixels = torch.from_numpy(task.pixels.transpose(0, 3, 1, 2).copy())
+    layers = {name: layer.numpy() for name, layer in task.backbone.forward_layers(pixels).items()}
+    features = join_layers(layers, tuple(layers))
+    return dataclasses.replace(task, features=features, head=LogisticHead(**head).fit(features, task.labels))
+
+
+@pytest.mark.parametrize("normalize", ["center", "l2", "standardize", "none"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_network_starts_as_the_probe_on_all_stages(backbone, normalize, precision):
+    task = on_all_layers(make_task(*coloured_noise(45, seed=3, n_classes=3), backbone), normalize=normalize)
+
+    network = build(task).train()
+
+    with torch.no_grad(), in_precision(precision, CPU):
+        logits = network(normalised(task)).float().numpy()
+    expected = task.head.decision_function(task.features)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 if precision == "float32" else 0.1 * np.ptp(expected))
+
+
+def test_tuned_backbone_and_head_on_all_stages_predict_what_the_network_predicts(backbone):
+    task = on_all_layers(make_task(*coloured_noise(45, seed=3, n_classes=3), backbone))
+    network = build(task).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+
+    tuned = dataclasses.replace(task, backbone=as_backbone(network, backbone), head=as_head(network, task.head))
+
+    proba = network(normalised(task)).softmax(dim=1).detach().numpy()
+    features = on_all_layers(tuned).features
+    np.testing.assert_allclose(tuned.head.predict_proba(features), proba, atol=1e-5)
+
+
+def test_head_on_one_stage_is_no_start(backbone):
+    task = make_task(*coloured_noise(45, seed=3), backbone)
+    other = dataclasses.replace(task, head=LogisticHead().fit(task.features[:, :-1], task.labels))
+
+    with pytest.raises(InvalidInputError, match=r"penultimate features of .* or on the .* of all its layers"):
+        build(other)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -19,6 +19,8 @@ WRONG = [
     ("freeze_groups", 4),
     ("group_multipliers", (1.0, 1.0)),
     ("group_multipliers", (1.0, 1.0, -1.0)),
+    ("image_scale", 0),
+    ("image_scale", 1.5),
     ("min_crop_scale", 0.0),
     ("min_crop_scale", 1.5),
     ("head", "new"),

@@ -6,11 +6,12 @@ import pytest
 from bottleneck.planner import Budget, Request
 from bottleneck.planner.costs import (
     affordable_steps,
+    half_the_recipe,
     n_folds,
     probe_cost,
     recipe_steps,
     scratch_steps,
-    shortest_steps,
+    shortest_finetuning,
     training_cost,
 )
 
@@ -47,16 +48,24 @@ def test_the_steps_bought_are_the_most_that_the_time_buys():
         return 10 + 0.1 * steps
 
     for limit in (50.0, 60.0, 60.05, 99.9, 1_000.0):
-        bought = affordable_steps(1_000, limit, seconds)
+        bought = affordable_steps(500, 1_000, limit, seconds)
 
-        naive = [steps for steps in range(shortest_steps(1_000), 1_001) if seconds(steps) <= limit]
-        assert bought == (naive[-1] if naive else shortest_steps(1_000))
-    assert affordable_steps(1_000, None, seconds) == 1_000
+        naive = [steps for steps in range(500, 1_001) if seconds(steps) <= limit]
+        assert bought == (naive[-1] if naive else 500)
+    assert affordable_steps(500, 1_000, None, seconds) == 1_000
 
 
-def test_the_shortest_run_is_half_the_recipe_but_at_least_its_minimum():
-    assert shortest_steps(5_000) == 2_500
-    assert shortest_steps(564) == 300
+def test_the_shortest_run_is_sixty_steps_from_a_probe_and_half_the_recipe_from_nothing():
+    assert [shortest_finetuning(full) for full in (5_000, 40)] == [60, 40]
+    assert [half_the_recipe(full) for full in (5_000, 564, 40)] == [2_500, 300, 40]
+
+
+def test_smaller_images_cost_less_in_training_only(profile_of):
+    request = request_of(profile_of())
+    none, full = (training_cost(request, steps).seconds.value for steps in (0, 100))
+    small = training_cost(request, 100, image_scale=0.5).seconds.value
+
+    assert small - none == pytest.approx((full - none) / 4)
 
 
 def test_the_feature_pass_is_paid_only_for_images_that_the_cache_misses(profile_of):

@@ -132,7 +132,7 @@ def test_a_budget_error_names_a_time_that_would_do(cases):
 
 def test_the_time_said_to_change_the_plan_makes_the_alternative_feasible(profile_of, evidence_of):
     for evidence in (None, evidence_of()):
-        plan = plan_transfer(profile_of(), Budget(seconds=300), evidence=evidence)
+        plan = plan_transfer(profile_of(), Budget(seconds=120), evidence=evidence)
         change = next(change for change in plan.what_would_change if change.rule == "time_budget")
         least = int(re.match(r"time_budget=(\d+) gives fine-tuning", change.sentence).group(1))
 
@@ -217,11 +217,31 @@ def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, ev
     whole = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).chosen.seconds.high
 
     shortened = plan_transfer(profile_of(), Budget(seconds=0.8 * whole), evidence=evidence_of())
-    dropped = plan_transfer(profile_of(), Budget(seconds=0.4 * whole), evidence=evidence_of())
+    short = plan_transfer(profile_of(), Budget(seconds=0.1 * whole), evidence=evidence_of())
+    dropped = plan_transfer(profile_of(), Budget(seconds=0.02 * whole), evidence=evidence_of())
 
     assert 3_503 / 2 <= shortened.strategy.steps < 3_503
+    assert 60 <= short.strategy.steps < 3_503 / 6
+    assert short.chosen.seconds.high <= 0.1 * whole
     assert dropped.strategy == ALL_STAGES
     assert rules(dropped)[-1] == "does_not_fit"
+
+
+def test_little_time_means_smaller_images_where_the_network_takes_them_and_hotter_rates(profile_of, evidence_of):
+    little, near = Budget(seconds=600), evidence_of(all_stages_accuracy=0.6)
+    given = {"strategy": "finetune", "evidence": near}
+
+    ample = plan_transfer(profile_of(takes_smaller_images=True), AMPLE, **given).strategy
+    small = plan_transfer(profile_of(takes_smaller_images=True), little, **given)
+    full = plan_transfer(profile_of(), little, **given).strategy
+    tiny = plan_transfer(profile_of(takes_smaller_images=True, image_side=64), little, **given).strategy
+
+    assert (ample.image_scale, ample.lr) == (1.0, 0.01)
+    assert small.strategy.image_scale == pytest.approx(160 / 224)
+    assert small.strategy.steps == pytest.approx(full.steps / small.strategy.image_scale**2, rel=0.15)
+    assert "smaller_images" in rules(small)
+    assert 0.01 < small.strategy.lr < full.lr <= 0.03
+    assert (full.image_scale, tiny.image_scale) == (1.0, 1.0)
 
 
 def test_a_probe_near_its_ceiling_is_kept(profile_of, evidence_of):
@@ -355,11 +375,11 @@ def test_fine_tuning_that_was_asked_for_waits_only_for_its_rates(profile_of, evi
 
 def test_a_strategy_asked_for_that_does_not_fit_is_refused(profile_of):
     with pytest.raises(BudgetError, match=r"strategy='finetune' does not fit the budget: it needs .* would do"):
-        plan_transfer(profile_of(), Budget(seconds=300), strategy="finetune")
+        plan_transfer(profile_of(), Budget(seconds=120), strategy="finetune")
 
 
 def test_a_strategy_asked_for_that_no_longer_fits_after_the_probes_leaves_the_probe(profile_of, evidence_of):
-    plan = plan_transfer(profile_of(), Budget(seconds=300), strategy="finetune", evidence=evidence_of())
+    plan = plan_transfer(profile_of(), Budget(seconds=120), strategy="finetune", evidence=evidence_of())
 
     assert plan.strategy == ALL_STAGES
     assert rules(plan)[-1] == "does_not_fit"

@@ -49,6 +49,12 @@ def test_a_plan_of_a_newer_version_says_to_upgrade(tree):
         Plan.from_json(json.dumps(tree))
 
 
+def test_a_plan_from_before_a_field_was_added_has_its_default(tree):
+    del tree["request"]["profile"]["takes_smaller_images"]
+
+    assert not Plan.from_json(json.dumps(tree)).request.profile.takes_smaller_images
+
+
 def test_a_field_less_or_a_field_more_is_refused(tree):
     missing = {key: tree[key] for key in tree if key != "reasons"}
     unknown = {**tree, "mood": "good"}

@@ -4,9 +4,9 @@ from dataclasses import fields
 import pytest
 
 from bottleneck.errors import BudgetError
-from bottleneck.planner import Budget, plan_transfer
-from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM
-from bottleneck.planner.costs import recipe_steps, scratch_steps, shortest_steps, training_cost
+from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
+from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, shortest_cost
+from bottleneck.planner.costs import recipe_steps, scratch_steps
 from bottleneck.planner.decide import CHANCE_NEEDED, STAGES_WIN_BELOW, STOP_HEADROOM_SE, WORTHWHILE_GAIN
 from bottleneck.planner.gain import accuracy_with_twice_the_images, predict_gain
 from bottleneck.planner.reasons import THUMB_FEW
@@ -29,9 +29,11 @@ def sourced_numbers(plan):
         plain += [getattr(found.strategy, name) for name in settings if hasattr(found.strategy, name)]
         seconds += [found.seconds.value, found.seconds.high]
         n_bytes += [found.memory_bytes, found.disk_bytes]
-    seconds += [
-        training_cost(plan.request, shortest_steps(steps(n))).seconds.high for steps in (recipe_steps, scratch_steps)
-    ]
+    training = [found.strategy for found in plan.alternatives if not isinstance(found.strategy, LinearProbe)]
+    seconds += [shortest_cost(plan.request, strategy).seconds.high for strategy in training]
+    finetuning = [strategy for strategy in training if isinstance(strategy, FineTune)]
+    counts += [profile.image_side, *(float(f"{strategy.lr:.2g}") for strategy in finetuning)]
+    shares += [strategy.image_scale for strategy in finetuning]
     if evidence is not None:
         lead, gain = evidence.delta_multi or 0.0, predict_gain(evidence)
         shares += [evidence.accuracy, evidence.standard_error, evidence.train_accuracy, lead]

@@ -1,0 +1,59 @@
+"""What a fit starts fine-tuning from."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bottleneck import FineTuneSettings, TransferClassifier, load, load_backbone, save
+from bottleneck.backbones import Preprocess
+from tests.conftest import coloured_images
+
+PIXELS = Preprocess(resize=16, crop=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+class Forgetful(nn.Sequential):
+    """Two stages of convolutions, of which the second sees the green of the pictures only."""
+
+    def __init__(self) -> None:
+        first = nn.Sequential(nn.Conv2d(3, 3, 3, stride=2, padding=1, groups=3), nn.ReLU())
+        green = nn.Conv2d(3, 6, 1)
+        last = nn.Sequential(green, nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU())
+        super().__init__(first, last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.init.uniform_(first[0].weight, 0, 1)
+        nn.init.constant_(first[0].bias, 1)
+        with torch.no_grad():
+            green.weight[:, [0, 2]] = 0
+
+
+@pytest.fixture
+def forgetful():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return load_backbone(Forgetful(), preprocess=PIXELS)
+
+
+@pytest.fixture
+def make(forgetful, tmp_path):
+    """Return a factory of quick classifiers that are asked to fine-tune."""
+
+    def build(**params) -> TransferClassifier:
+        settings = FineTuneSettings(steps=6, batch_size=8, augment="crop", flip=False, lr=1e-4)
+        given = {"strategy": "finetune", "finetune": settings, "cache_dir": tmp_path / "cache", "random_state": 0}
+        return TransferClassifier(forgetful, device="cpu", **{**given, **params})
+
+    return build
+
+
+def test_fine_tuning_starts_from_the_probe_on_all_stages_where_that_is_better(make, forgetful, tmp_path):
+    images, labels = coloured_images(48)
+
+    tuned = make(risk="safe").fit(images, labels)
+
+    probe = make(strategy="all_stages_probe").fit(images, labels)
+    assert tuned.plan_.request.evidence.delta_multi > 0.2
+    assert tuned.layers_ == probe.layers_ == tuple(forgetful.layer_widths)
+    assert tuned.accuracy_cv_ >= probe.accuracy_cv_ > 0.9
+    save(tuned, tmp_path / "model", include_backbone=False)
+    loaded = load(tmp_path / "model", backbone=forgetful)
+    assert np.array_equal(loaded.predict_proba(images), tuned.predict_proba(images))
