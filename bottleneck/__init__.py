@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bottleneck.planner import Plan, plan_transfer
     from bottleneck.plots import HistoryDisplay, LearningCurveDisplay, PlanDisplay, RegularizationDisplay
     from bottleneck.report import write_report
+    from bottleneck.tracking import log_to_mlflow, log_to_tensorboard
 
 _PUBLIC = {
     "TransferClassifier": "estimators",
@@ -49,6 +50,8 @@ _PUBLIC = {
     "export_onnx": "export",
     "export_torch": "export",
     "write_report": "report",
+    "log_to_tensorboard": "tracking",
+    "log_to_mlflow": "tracking",
     "LearningCurveDisplay": "plots",
     "RegularizationDisplay": "plots",
     "HistoryDisplay": "plots",
@@ -76,6 +79,8 @@ __all__ = [
     "export_torch",
     "load",
     "load_backbone",
+    "log_to_mlflow",
+    "log_to_tensorboard",
     "plan_transfer",
     "save",
     "write_report",

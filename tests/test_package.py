@@ -20,6 +20,7 @@ ROWS = {
     "optional": 2,
     "progress": 2,
     "torchvision_door": 2,
+    "workers": 2,
     "images": 3,
     "backbones": 3,
     "cache": 3,
@@ -34,6 +35,7 @@ ROWS = {
     "plots": 8,
     "export": 8,
     "report": 8,
+    "tracking": 8,
     "demo": 8,
     "cli": 9,
 }
@@ -48,6 +50,8 @@ DOORS = {
     "distributed": "features",
     "dask": "features",
     "fsspec": "images",
+    "tensorboard": "tracking",
+    "mlflow": "tracking",
 }
 
 

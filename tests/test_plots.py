@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from bottleneck import (
+    FeatureExtractor,
     HistoryDisplay,
     LearningCurveDisplay,
     LogisticHead,
@@ -200,6 +201,18 @@ def test_missing_matplotlib_is_told_with_the_extra_that_brings_it(
         LearningCurveDisplay.from_estimator(classifier)
 
 
-def test_estimators_keep_the_diagram_of_scikit_learn(classifier: TransferClassifier):
-    assert "sk-container" in classifier._repr_html_()
-    assert "TransferClassifier" in clone(classifier)._repr_html_()
+def test_estimators_keep_the_diagram_of_scikit_learn(classifier: TransferClassifier, head: LogisticHead):
+    for estimator in (classifier, clone(classifier), head, SVMHead(), FeatureExtractor()):
+        page = estimator._repr_html_()
+
+        assert "sk-container" in page
+        assert type(estimator).__name__ in page
+        assert all(name in page for name in estimator.get_params(deep=False))
+
+
+def test_diagram_of_a_fitted_classifier_shows_what_came_of_it(classifier: TransferClassifier):
+    page = classifier._repr_html_()
+
+    for attribute in ("strategy_", "accuracy_cv_", "outcome_", "plan_"):
+        assert attribute in page
+        assert attribute not in clone(classifier)._repr_html_()

@@ -7,6 +7,7 @@ import typer
 
 from bottleneck.cli import caching, commands
 from bottleneck.cli.compare import compare
+from bottleneck.cli.config import Repeatable
 from bottleneck.cli.demo import demo
 from bottleneck.cli.doctor import doctor
 from bottleneck.cli.examples import EXAMPLES, EXIT_STATUS
@@ -15,27 +16,28 @@ from bottleneck.cli.predict import predict
 
 app = typer.Typer(
     name="bottleneck",
-    help="Pretrained features computed once, a linear head in seconds, and a planner that knows when to fine-tune.",
+    help="Image classifiers on pretrained networks: features computed once, a linear head in seconds, and a planner "
+    "that knows when to fine-tune.",
     epilog=EXIT_STATUS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = (
+JOBS = (
     commands.plan,
     commands.fit,
     commands.evaluate,
     predict,
     caching.cache,
-    caching.verify,
-    caching.compact,
-    commands.report,
     compare,
+    commands.report,
     export,
-    demo,
-    doctor,
 )
-for command in COMMANDS:
+"""Commands that make something of images or of a classifier: a config file can stand for each."""
+OTHERS = (caching.verify, caching.compact, demo, doctor)
+for job in JOBS:
+    app.command(epilog=EXAMPLES[job.__name__], cls=Repeatable)(job)
+for command in OTHERS:
     app.command(epilog=EXAMPLES[command.__name__])(command)
 
 

@@ -10,15 +10,17 @@ from bottleneck.cli.output import emit
 from bottleneck.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from bottleneck import FeatureCache
+    from bottleneck import Backbone, FeatureCache
     from bottleneck.cache import FeatureSpace
+    from bottleneck.progress import ProgressCallback
 
 
 def cache(
     data: Annotated[
         str,
         typer.Argument(
-            help="Folder of images, or a CSV or Parquet table with a column of paths; s3:// and the like too.",
+            help="Folder of images, or a CSV or Parquet table with a column of paths; also as s3:// and the like.",
+            metavar="DATA",
             show_default=False,
         ),
     ],
@@ -30,7 +32,7 @@ def cache(
     batch_size: opt.BatchSize = "auto",
     n_jobs: Annotated[
         int,
-        typer.Option("--workers", "--n-jobs", help="Worker processes to start; with dask, workers to wait for."),
+        typer.Option("--workers", "--n-jobs", help="Processes to start; with --engine dask, workers to wait for."),
     ] = 1,
     engine: Annotated[
         str,
@@ -41,13 +43,16 @@ def cache(
     scheduler: Annotated[str | None, typer.Option(help="Address of Dask's scheduler: tcp://HOST:8786.")] = None,
     shard: Annotated[
         str | None,
-        typer.Option(help="Only the I-th of N shares of the images, I from 1: for job arrays.", metavar="I/N"),
+        typer.Option(help="Only share I of N, from 1/N to N/N: one job of a job array.", metavar="I/N"),
     ] = None,
     on_error: opt.OnError = "raise",
+    config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
     quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Extract the features of every image into the cache. Stopped at any moment, it goes on where it was."""
+    """Compute the features of every image into the cache. Stopped at any moment, it goes on where it was."""
     from bottleneck import cache_features, load_backbone
     from bottleneck.extraction import ExtractionSettings
     from bottleneck.features import default_cache_dir
@@ -70,6 +75,8 @@ def cache(
             shard=share,
             progress=progress,
         )
+    if report.rows_skipped and not report.rows_extracted + report.rows_cached:
+        raise InvalidInputError(f"None of the {report.rows_skipped} images can be read, so nothing is in the cache.")
     print(
         f"{report.rows_extracted} images extracted, {report.rows_cached} found, {report.rows_skipped} skipped "
         f"in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), in {where}"
@@ -89,19 +96,26 @@ def verify(
     images: Annotated[
         Path | None,
         typer.Argument(
-            help="With --repair: folder of images, to extract what was dropped at once.", show_default=False
+            help="Folder of images; with --repair, what was dropped is computed again at once.",
+            metavar="IMAGES",
+            show_default=False,
         ),
     ] = None,
     cache_dir: opt.CacheDir = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop damaged shards, so that no other rows are lost.")
+        bool, typer.Option("--repair", help="Remove damaged shards, so that their rows are computed anew when needed.")
     ] = False,
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
     device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Check every shard of a feature cache against its checksum, and the lists of shards; repair what is damaged."""
+    """Check every file of a feature cache against its checksum; with --repair, mend what is damaged."""
+    from bottleneck import load_backbone
+    from bottleneck.progress import progress_bars
+
     opened = _open_cache(cache_dir)
     if images is not None:
         opt.check_images(str(images))
@@ -124,7 +138,9 @@ def verify(
             for space in spaces:
                 print(f"To extract them again: {_command_for(opened, space)}")
         else:
-            extracted = _extract_again(images, opened, spaces, backbone=backbone, weights=weights, device=device)
+            network = load_backbone(backbone, opt.parse_weights(weights))
+            with progress_bars(enabled=not quiet) as progress:
+                extracted = _extract_again(images, opened, spaces, network, device=device, progress=progress)
     if report.bad and not repair:
         print(f"Repair with: {_repair_command(images, cache_dir, backbone=backbone, weights=weights, device=device)}")
     emit(
@@ -139,7 +155,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def compact(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
+def compact(cache_dir: opt.CacheDir = None, verbose: opt.Verbose = False, json: opt.Json = False) -> None:
     """Write the many small shards of a feature cache as few large ones. Stopped at any moment, nothing is lost."""
     report = _open_cache(cache_dir).compact()
     print(f"{report.shards_before} shards became {report.shards_after}, of {report.n_bytes / 2**20:.1f} MiB in all")
@@ -198,22 +214,25 @@ def _command_for(opened: "FeatureCache", space: "FeatureSpace") -> str:
 
 
 def _extract_again(
-    images: Path, opened: "FeatureCache", spaces: "list[FeatureSpace]", *, backbone: str, weights: str, device: str
+    images: Path,
+    opened: "FeatureCache",
+    spaces: "list[FeatureSpace]",
+    network: "Backbone",
+    *,
+    device: str,
+    progress: "ProgressCallback",
 ) -> int:
     """Extract what the spaces lack of the images; return how many that were."""
-    from bottleneck import cache_features, load_backbone
+    from bottleneck import cache_features
     from bottleneck.extraction import ExtractionSettings
-    from bottleneck.progress import progress_bars
 
-    network = load_backbone(backbone, opt.parse_weights(weights))
     extracted = 0
     for space in spaces:
         if space.weights != network.weights_digest:
             print(f"Not made by {network.name} with these weights. For those: {_command_for(opened, space)}")
             continue
         settings = ExtractionSettings(device=device, precision=space.precision)
-        with progress_bars() as progress:
-            report = cache_features(images, network, opened, settings=settings, on_error="skip", progress=progress)
+        report = cache_features(images, network, opened, settings=settings, on_error="skip", progress=progress)
         print(f"{report.rows_extracted} images extracted again, {report.rows_cached} were there")
         extracted += report.rows_extracted
     return extracted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bottleneck.cli import options as opt
-from bottleneck.cli.config import check_config_target, write_config
+from bottleneck.cli.config import TARGET, check_config_target
 from bottleneck.cli.output import complain, emit, plan_fields, table
 from bottleneck.cli.wording import as_typed, options_of
 from bottleneck.planner import percent
@@ -25,14 +25,17 @@ def plan(
     strategy: opt.Strategy = "auto",
     time_budget: opt.TimeBudget = None,
     risk: opt.Risk = "balanced",
+    head: opt.Head = "logistic",
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
+    quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Say what `fit` would do with these images, why, and what everything would cost. Trains nothing."""
+    """Say what `fit` would do with these images, why, and what the alternatives would cost. Trains nothing."""
     from bottleneck import TransferClassifier
 
     classifier = TransferClassifier(
@@ -41,9 +44,11 @@ def plan(
         strategy=strategy,
         time_budget=time_budget,
         risk=risk,
+        head=opt.parse_head(head),
         cache_dir=cache_dir,
         device=device,
         precision=precision,
+        verbose=not quiet,
     )
     made = classifier.plan(opt.parse_data(data))
     print(as_typed(str(made), options_of(ctx.command)))
@@ -53,7 +58,9 @@ def plan(
 def fit(
     ctx: typer.Context,
     data: opt.Data,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to save the classifier in.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to save the classifier in; without it nothing is kept.")
+    ] = None,
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
     strategy: opt.Strategy = "auto",
@@ -73,14 +80,14 @@ def fit(
         Path | None,
         typer.Option(
             "--write-config",
-            help="Where to write the config file that does the same again; by default MODEL.toml beside the model.",
+            help="TOML file to write, with which --config does the same again; by default OUT.toml, beside the model.",
         ),
     ] = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Plan, extract, fit and, where it wins, fine-tune: a classifier from a folder of class folders."""
+    """Make a classifier from a folder of class folders; fine-tune the network where that is worth it."""
     from bottleneck import TransferClassifier, save
     from bottleneck.finetune.ranks import is_first
     from bottleneck.persistence import check_target
@@ -88,9 +95,11 @@ def fit(
     began = monotonic()
     if out is not None:
         check_target(out)  # before minutes of work, not after
-    again = config_out if config_out is not None or out is None else out.with_name(f"{out.name}.toml")
-    if again is not None:
-        check_config_target(again)
+    if out is not None and config_out is None:
+        config_out = out.with_name(f"{out.name}.toml")
+        check_config_target(config_out)
+    # Of the processes that torchrun started, one saves and reports.
+    ctx.params[TARGET] = config_out if is_first() else None
     classifier = TransferClassifier(
         backbone,
         weights=opt.parse_weights(weights),
@@ -110,12 +119,10 @@ def fit(
     opt.apply_settings(classifier, settings or ())
     classifier.fit(opt.parse_data(data))
     if not is_first():
-        return  # of the processes that torchrun started, one saves and reports
+        return
     if out is not None:
         save(classifier, out)
-    if again is not None:
-        write_config(again, ctx)
-    _print_fitted(classifier, options_of(ctx.command), out=out, again=again)
+    _print_fitted(classifier, options_of(ctx.command), out=out, again=config_out)
     report = classifier.cache_report_
     emit(
         json,
@@ -127,7 +134,7 @@ def fit(
         rows_cached=report.rows_cached,
         seconds=monotonic() - began,
         model=None if out is None else str(out),
-        config=None if again is None else str(again),
+        config=None if config_out is None else str(config_out),
     )
 
 
@@ -152,11 +159,13 @@ def evaluate(
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     on_error: opt.OnError = "raise",
+    config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Measure a saved classifier on a folder of class folders that it has not seen."""
+    """Measure the accuracy of a saved classifier on images that it has not seen."""
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -195,16 +204,25 @@ def report(
     model: opt.Model,
     data: opt.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the classifier was fitted on, to warn of test images that are in it too."),
+    ] = None,
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     on_error: opt.OnError = "raise",
+    config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
+    quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Write one HTML file about a saved classifier and a test set: what it chose, how good it is, where it errs."""
+    """Write an HTML page about a saved classifier and a test set: what it chose, how good it is, where it errs."""
     from bottleneck import load, write_report
 
-    classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error)
-    write_report(classifier, opt.parse_data(data), None, path=out)
+    classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error, verbose=not quiet)
+    write_report(
+        classifier, opt.parse_data(data), None, path=out, X_train=None if train is None else opt.parse_data(train)
+    )
     print(f"Report     {out}")
     emit(json, report=str(out))

@@ -19,14 +19,15 @@ def compare(
     backbones: Annotated[
         list[str],
         typer.Argument(
-            help="Names as for --backbone of fit; NAME=WEIGHTS for other weights than the default.",
-            metavar="BACKBONE...",
+            help="Networks as for --backbone of fit; NAME=WEIGHTS for other weights than the default.",
+            metavar="BACKBONE",
             show_default=False,
             autocompletion=opt.one_of(*opt.OFTEN_USED),
         ),
     ],
-    cv: Annotated[int, typer.Option("--cv", min=2, help="Folds that images are held out by.")] = 5,
+    cv: Annotated[int, typer.Option("--cv", min=2, help="Folds of the cross-validation, the same for all.")] = 5,
     head: opt.Head = "logistic",
+    settings: opt.HeadSettings = None,
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
@@ -34,14 +35,15 @@ def compare(
     on_error: opt.OnError = "raise",
     seed: opt.Seed = 0,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Picture of accuracy against cost to write: .png, .svg or .pdf.")
+        Path | None, typer.Option("--plot", help="File for a picture of accuracy against cost: .png, .svg or .pdf.")
     ] = None,
     config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Compare backbones on the same held-out images; each image goes once through each, and stays in the cache."""
+    """Say which pretrained network is best for these images, and what each costs; each sees every image once."""
     from bottleneck import compare_backbones
 
     if plot is not None:
@@ -51,7 +53,7 @@ def compare(
         None,
         [_load(text) for text in backbones],
         cv=cv,
-        head=opt.parse_head(head),
+        head=opt.with_settings(opt.parse_head(head), settings or ()),
         cache_dir=cache_dir,
         device=device,
         precision=precision,

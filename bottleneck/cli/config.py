@@ -1,8 +1,8 @@
 """A file that equals a command line: read by --config, and written beside what the command made.
 
-Every option is a key under its own name, ``--time-budget 60`` is ``time-budget = 60``, an argument under the name that
-``--help`` gives it, and ``--set finetune.lr=0.01`` is ``finetune.lr = 0.01`` in the table ``[set]``.
-What is typed comes before what the file says. Relative paths are those of the folder where the command runs.
+Every option is a key under its own name: ``--time-budget 60`` is ``time-budget = 60``, an argument under the name
+that ``--help`` gives it in capitals (``data``), and ``--set finetune.lr=0.01`` is ``finetune.lr = 0.01`` in the table
+``[set]``. What is typed comes before what the file says. Relative paths are those of the folder where the command runs.
 """
 
 import os
@@ -12,13 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from bottleneck.errors import InvalidInputError, did_you_mean, listed
 
 FIRST_LINE = "# Written by bottleneck"
-LEFT_OUT = frozenset({"config", "write-config", "quiet", "verbose", "json", "help"})
-"""Options that change nothing of what a command makes."""
+NO_KEYS = frozenset({"config", "write-config", "help"})
+LEFT_OUT = NO_KEYS | {"quiet", "verbose", "json"}
+"""What is not written: these change nothing of what a command makes."""
 SETTINGS = "set"
+TARGET = "config_out"
+
+
+class Repeatable(TyperCommand):
+    """A command that has --config and --write-config: when it is done, it writes the file that repeats it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and then write its file; that it may be written is checked before."""
+        if ctx.params[TARGET] is not None:
+            check_config_target(ctx.params[TARGET])
+        result = super().invoke(ctx)
+        if ctx.params[TARGET] is not None:
+            write_config(ctx.params[TARGET], ctx)
+        return result
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -34,7 +50,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     given = _parse_file(path)
     group = ctx.parent.command if ctx.parent is not None else ctx.command
     commands = getattr(group, "commands", {"": ctx.command}).values()
-    _check_keys(path, given, {key_of(param) for command in commands for param in command.params} - LEFT_OUT)
+    _check_keys(path, given, {key_of(param) for command in commands for param in command.params} - NO_KEYS)
     ctx.meta[SETTINGS] = list(_assignments(path, given.pop(SETTINGS, {})))
     # What another command takes is for that one.
     ctx.default_map = {param.name: given[key] for param in ctx.command.params if (key := key_of(param)) in given}
@@ -50,6 +66,11 @@ def key_of(param: Any) -> str:
 def join_settings(ctx: typer.Context, typed: list[str]) -> list[str]:
     """Return the settings of the file and then those that were typed, which overrule them."""
     return [*ctx.meta.get(SETTINGS, ()), *(typed or ())]
+
+
+def join_head_settings(ctx: typer.Context, typed: list[str]) -> list[str]:
+    """Return the same for a command that has a head and no fine-tuning, whose settings in the file are another's."""
+    return [*(setting for setting in ctx.meta.get(SETTINGS, ()) if setting.startswith("head.")), *(typed or ())]
 
 
 def _parse_file(path: Path) -> dict[str, Any]:
@@ -164,6 +185,16 @@ def _assignments(path: Path, settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _as_toml(key: str, value: Any) -> Any:
     """Return a value as TOML holds it; paths become absolute, so that the file works from any folder."""
-    if isinstance(value, Path) or (key == "weights" and Path(value).is_file()):
-        return str(Path(value).absolute())
-    return [_as_toml(key, part) for part in value] if isinstance(value, tuple | list) else value
+    match key, value:
+        case _, tuple() | list():
+            return [_as_toml(key, part) for part in value]
+        case _, Path():
+            return str(value.absolute())
+        case "data" | "images", str():  # also addresses, and - for the standard input
+            return str(Path(value).absolute()) if Path(value).exists() else value
+        case "weights", str():
+            return str(Path(value).absolute()) if Path(value).is_file() else value
+        case "backbones", str():
+            name, equals, weights = value.partition("=")
+            return f"{name}{equals}{_as_toml('weights', weights)}"
+    return value

@@ -32,7 +32,8 @@ def demo(
         "bottleneck-demo"
     ),
     finetune: Annotated[
-        bool, typer.Option("--finetune", help="Which way is a digit turned? Frozen features have lost that: minutes.")
+        bool,
+        typer.Option("--finetune", help="A harder task, which way a digit is turned, where fine-tuning wins: minutes."),
     ] = False,
     cache_dir: opt.CacheDir = None,
     quiet: opt.Quiet = False,

@@ -2,8 +2,9 @@
 
 EXIT_STATUS = """Start with: bottleneck demo. On your own pictures: bottleneck fit FOLDER --out MODEL
 
-Exit status: 0 done. 1 verify found damage, or an error that is ours. 2 something to put right, which is said.
-130 Ctrl-C. 143 SIGTERM. Finished work is kept in every case."""
+Exit status: 0 done. 1 verify found damage, or an error that is ours.
+2 something to put right, which is said. 130 Ctrl-C. 143 SIGTERM.
+Finished work is kept in every case."""
 
 
 def _lines(*examples: str) -> str:
@@ -34,7 +35,10 @@ EXAMPLES = {
     ),
     "verify": _lines("verify --cache-dir cache", "verify pictures --cache-dir cache --repair"),
     "compact": _lines("compact --cache-dir cache"),
-    "report": _lines("report model pictures/test --out report.html"),
+    "report": _lines(
+        "report model pictures/test --out report.html",
+        "report model pictures/test --train pictures/train",
+    ),
     "compare": _lines(
         "compare pictures/train embedded resnet50 timm:convnext_tiny --cache-dir cache",
         "compare pictures/train resnet18 mobilenet_v2=weights.safetensors --plot cost.png",

@@ -11,11 +11,15 @@ from bottleneck.cli.output import emit
 
 def export(
     model: opt.Model,
-    file: Annotated[Path, typer.Argument(help="File to write, ending in .onnx or .pt2 (torch).", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="File to write: .onnx, or .pt2 for torch.", metavar="FILE", show_default=False)
+    ],
+    config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
 ) -> None:
-    """Write a saved classifier as one file, from images to probabilities, and compare it with the classifier."""
+    """Write a saved classifier as one file for other programs, pixels in, probabilities out, and check it."""
     from bottleneck import load
     from bottleneck.export import check_export_target, export_model
     from bottleneck.planner.wording import size

@@ -1,12 +1,12 @@
 """Options that several commands share, and how their text becomes what the API takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottleneck.cli.config import join_settings, parse_setting, read_config
+from bottleneck.cli.config import join_head_settings, join_settings, parse_setting, read_config
 from bottleneck.cli.output import log_to_stderr
 from bottleneck.errors import InvalidInputError, did_you_mean
 
@@ -31,14 +31,18 @@ OFTEN_USED = (
 )  # fmt: skip
 """What shells complete --backbone with: the whole list would cost an import of torchvision at every Tab."""
 
-Data = Annotated[Path, typer.Argument(help="Folder with one folder of images per class.", show_default=False)]
-Model = Annotated[Path, typer.Argument(help="Folder that `bottleneck fit --out` wrote.", show_default=False)]
+Data = Annotated[
+    Path, typer.Argument(help="Folder with one folder of images per class.", metavar="DATA", show_default=False)
+]
+Model = Annotated[
+    Path, typer.Argument(help="Folder that `bottleneck fit --out` wrote.", metavar="MODEL", show_default=False)
+]
 BackboneName = Annotated[
     str,
     typer.Option(
         "--backbone",
         "-b",
-        help="embedded, a torchvision classification model, or timm:NAME.",
+        help="Pretrained network: embedded (small, in this package), a torchvision model (resnet50), or timm:NAME.",
         autocompletion=one_of(*OFTEN_USED),
     ),
 ]
@@ -47,24 +51,31 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         "-w",
-        help="default, a member of the network's weights enum, a .safetensors or .pth file, or none.",
+        help="default, the name of other weights of that network, a .safetensors or .pth file, or none (random).",
         autocompletion=one_of("default", "none"),
     ),
 ]
 CacheDir = Annotated[
-    Path | None, typer.Option("--cache-dir", help="Folder of the feature cache; by default beside torch's own.")
+    Path | None,
+    typer.Option("--cache-dir", help="Folder of the feature cache; by default beside torch's own (TORCH_HOME)."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", autocompletion=one_of("auto", "cpu", "cuda"))]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, ...", autocompletion=one_of("auto", "cpu", "cuda")),
+]
 Precision = Annotated[
     str,
-    typer.Option(help="auto, float32 or bfloat16.", autocompletion=one_of("auto", "float32", "bfloat16")),
+    typer.Option(
+        help="Arithmetic of the network: float32, bfloat16, or auto (bfloat16 where that is fast and agrees).",
+        autocompletion=one_of("auto", "float32", "bfloat16"),
+    ),
 ]
-BatchSize = Annotated[str, typer.Option(help="auto, or images a forward pass.")]
+BatchSize = Annotated[str, typer.Option(help="Images in one forward pass, or auto.")]
 OnError = Annotated[
     str,
     typer.Option(
         "--on-error",
-        help="Unreadable images: raise (one error lists all) or skip (report and go on).",
+        help="Images that cannot be read: raise (one error lists them all) or skip (a warning does).",
         autocompletion=one_of("raise", "skip"),
     ),
 ]
@@ -73,7 +84,8 @@ Strategy = Annotated[
     typer.Option(
         "--strategy",
         "-s",
-        help="auto, probe, all_stages_probe, finetune or scratch.",
+        help="auto (the planner decides), probe (linear, on frozen features), all_stages_probe (on features of every "
+        "stage), finetune, or scratch (from random weights).",
         autocompletion=one_of("auto", "probe", "all_stages_probe", "finetune", "scratch"),
     ),
 ]
@@ -83,13 +95,34 @@ TimeBudget = Annotated[
 Risk = Annotated[
     str,
     typer.Option(
-        help="balanced or safe: how clearly fine-tuning must beat the probe.",
+        help="How clearly fine-tuning must beat the probe to replace it: balanced or safe.",
         autocompletion=one_of("balanced", "safe"),
     ),
 ]
-Head = Annotated[str, typer.Option(help="logistic or svm.", autocompletion=one_of("logistic", "svm"))]
-ClassWeight = Annotated[str, typer.Option(help="none or balanced.", autocompletion=one_of("none", "balanced"))]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Head = Annotated[
+    str,
+    typer.Option(
+        help="Classifier on the features: logistic (regression) or svm; only the first can be fine-tuned from.",
+        autocompletion=one_of("logistic", "svm"),
+    ),
+]
+ClassWeight = Annotated[
+    str,
+    typer.Option(
+        help="none (every image counts the same) or balanced (every class does).",
+        autocompletion=one_of("none", "balanced"),
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random: the same again gives the same result.")]
+HeadSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A knob of the head (head.normalize=l2); again for each.",
+        callback=join_head_settings,
+        metavar="head.NAME=VALUE",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,18 +136,23 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="TOML file with options as keys; those that are typed win.",
+        help="TOML file with options as keys (time-budget = 60); what is typed wins.",
         is_eager=True,
         callback=read_config,
     ),
 ]
+WriteConfig = Annotated[
+    Path | None, typer.Option("--write-config", help="TOML file to write, with which --config does the same again.")
+]
+"""Written by config.Repeatable: commands have the parameter and do nothing with it, and the same goes for --config."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+"""Every command that goes through images has it."""
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Say what is measured, tried and given up.", callback=_start_log),
+    typer.Option("--verbose", "-v", help="Also log what is measured, tried and given up.", callback=_start_log),
 ]
-"""Acts through its callback: commands have the parameter and do nothing with it."""
+"""Acts through its callback: every command but doctor has the parameter, and does nothing with it."""
 
 SPLIT_NAMES = {"train", "training", "test", "val", "valid", "validation"}
 
@@ -181,16 +219,33 @@ def apply_settings(classifier: "TransferClassifier", settings: Sequence[str]) ->
         There is no such knob.
     """
     for owner, name, value in map(parse_setting, settings):
-        known = {"finetune": classifier.finetune, "head": classifier.head}
-        if owner not in known:
+        if owner not in ("finetune", "head"):
             raise _wrong_option("--set", ("finetune.NAME=VALUE", "head.NAME=VALUE"), owner)
-        names = sorted(
-            param.removeprefix(f"{owner}__") for param in classifier.get_params() if param.startswith(f"{owner}__")
-        )
-        if name not in names:
-            hint = did_you_mean(name, names) or f"There are: {', '.join(names)}."
-            raise InvalidInputError(f"--set {owner}.{name}: no such setting. {hint}")
+        knobs = [param.partition("__") for param in classifier.get_params()]
+        _check_knob(owner, name, [knob for of, _, knob in knobs if of == owner and knob])
         classifier.set_params(**{f"{owner}__{name}": value})
+
+
+def with_settings(head: Any, settings: Sequence[str]) -> Any:
+    """Return a head with what was typed after --set, where there is nothing else to set.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such knob, or it is not the head's.
+    """
+    for owner, name, value in map(parse_setting, settings):
+        if owner != "head":
+            raise InvalidInputError(f"--set must be head.NAME=VALUE here, where nothing else is fitted. Got {owner!r}.")
+        _check_knob(owner, name, head.get_params())
+        head.set_params(**{name: value})
+    return head
+
+
+def _check_knob(owner: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        hint = did_you_mean(name, sorted(known)) or f"There are: {', '.join(sorted(known))}."
+        raise InvalidInputError(f"--set {owner}.{name}: no such setting. {hint}")
 
 
 def parse_data(data: Path) -> Path:

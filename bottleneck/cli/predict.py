@@ -34,6 +34,7 @@ def predict(
         list[str],
         typer.Argument(
             help="Images, folders of them, or - for a list of paths, one a line, on the standard input.",
+            metavar="IMAGES",
             show_default=False,
         ),
     ],
@@ -55,16 +56,23 @@ def predict(
     cache_dir: opt.CacheDir = None,
     device: opt.Device = "auto",
     on_error: opt.OnError = "skip",
+    config: opt.Config = None,
+    config_out: opt.WriteConfig = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
     """Print the class of each image and its probability, in the order given.
 
-    Columns are path, status ("ok", or "unreadable: " and why), class and probability; class_2 and probability_2 and so
-    on with --top-k; p(CLASS) with --proba. An image that cannot be read has a status and nothing else, and the exit
-    status is 0 as long as one could be read; --on-error raise stops there with 2. A file named by --out appears whole
-    or not at all.
+    Columns: path, status ("ok", or "unreadable: " and why), class, probability.
+
+    --top-k 2 adds class_2 and probability_2, --proba adds p(CLASS) for each class.
+
+    An image that cannot be read has a status and nothing else.
+
+    The exit status is 0 if any image could be read; --on-error raise asks for all.
+
+    A file named by --out appears whole or not at all.
     """
     from bottleneck import load
     from bottleneck.cli.rows import Columns, open_writer, parse_format

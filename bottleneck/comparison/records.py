@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bottleneck.comparison.explain import as_html, as_text
 from bottleneck.comparison.intervals import Interval
 from bottleneck.comparison.plot import draw_costs
 from bottleneck.optional import require
-from bottleneck.planner.wording import duration, percent, points, size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,47 +132,12 @@ class BackboneComparison:
         return axes
 
     def __str__(self) -> str:
-        header = ["backbone", "accuracy", "95 % interval", "behind the best", "images/s", "network", "features", "took"]
-        cells = [
-            header,
-            *([label, *self._cells(score)] for label, score in zip(self.labels(), self.scores, strict=True)),
-        ]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
-        return "\n".join([self._title(), "", *lines, "", self._verdict()])
+        return as_text(self)
 
     __repr__ = __str__
 
-    def _title(self) -> str:
-        return (
-            f"{self.n_images:,} images of {self.n_classes} classes, each held out by one of {self.n_folds} folds; "
-            f"always the most frequent class: {percent(self.majority)}"
-        )
-
-    def _cells(self, score: BackboneScore) -> Iterator[str]:
-        yield percent(score.accuracy.value)
-        yield f"{100 * score.accuracy.low:.1f} to {percent(score.accuracy.high)}"
-        if score is self.best:
-            yield "best"
-        else:
-            behind = score.behind
-            yield f"{points(behind.value)} ({100 * behind.low:+.1f} to {100 * behind.high:+.1f})"
-        yield f"{score.images_per_second:,.0f}" if score.images_per_second >= 9.95 else f"{score.images_per_second:.1f}"
-        yield size(score.weight_bytes)
-        yield size(score.feature_bytes)
-        yield duration(score.seconds)
-
-    def _verdict(self) -> str:
-        """Say what may be taken, given that differences within the interval may be luck."""
-        labels = self.labels()
-        open_ones = [label for label, score in zip(labels, self.scores, strict=True) if score.may_be_best]
-        if len(open_ones) == 1:
-            others = " Those behind it are clearly worse." if len(self.scores) > 1 else ""
-            return f"{labels[0]} is the best of them.{others}"
-        return (
-            f"These images cannot tell {', '.join(open_ones[:-1])} and {open_ones[-1]} apart. "
-            f"The fastest of them is {labels[self.scores.index(self.quickest)]}."
-        )
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 def _flat(score: BackboneScore) -> dict[str, Any]:

@@ -11,9 +11,10 @@ logger = logging.getLogger(__name__)
 
 LOGIT_TOLERANCE = 0.1
 """How far logits may be from those in float32, as a share of how far those of one image lie apart (both root mean
-squares). Weights and what is compared with the probe are float32 in any case; this is about the gradients. A MobileNetV2
-is at 0.08: its loss differed by 1 to 23 % while it learned, and what it had learned was no worse (clothing, 500 images,
-100 steps at 160 pixels, three seeds: 78.5, 83.6, 82.0 % of 372 test images in float32, 80.9, 83.1, 81.5 in bfloat16)."""
+squares). Weights and what is compared with the probe are float32 in any case; this is about the gradients. A
+MobileNetV2 is at 0.08: its loss differed by 1 to 23 % while it learned, and what it had learned was no worse (clothing,
+500 images, 100 steps at 160 pixels, three seeds: 78.5, 83.6, 82.0 % of 372 test images in float32, 80.9, 83.1, 81.5 in
+bfloat16)."""
 
 
 def choose_precision(network: nn.Module, images: Tensor) -> Precision:

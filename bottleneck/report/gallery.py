@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bottleneck.estimators import TransferClassifier
 from bottleneck.report.evaluate import Evaluation
 from bottleneck.report.nearness import Nearness, features_of, measure_nearness
+from bottleneck.report.overlap import Overlap
 from bottleneck.report.pictures import fair_share, picture
 from bottleneck.report.suspects import MOST_SUSPECTS, Suspect, likely_label_errors
 
@@ -22,6 +23,7 @@ MISTAKES_SHARE = 0.75
 MOST_MISTAKES = 24
 """As many as fill a screen."""
 
+MOST_SEEN = 12
 MOST_GROUPS = 30
 N_LIKELIEST = 5
 """Classes of which the probability is told for each image."""
@@ -51,6 +53,8 @@ class Listed:
         Whether its label is probably wrong.
     copies : int or None
         Which group of copies it belongs to.
+    seen : bool
+        Whether it is among the training images, as far as that was looked for.
     picture : str
         A WebP in base64; empty if the image can no longer be read.
     """
@@ -66,6 +70,7 @@ class Listed:
     place: tuple[float, float] | None
     suspect: bool
     copies: int | None
+    seen: bool
     picture: str
 
 
@@ -107,6 +112,8 @@ class Gallery:
     copies : tuple of Copies
     n_copies : int
         Groups, with those that are not shown.
+    seen : tuple of int
+        Images that are among the training images.
     """
 
     labels: tuple[str, ...]
@@ -117,16 +124,20 @@ class Gallery:
     n_doubts: int
     copies: tuple[Copies, ...]
     n_copies: int
+    seen: tuple[int, ...]
 
 
-def collect_gallery(classifier: TransferClassifier, evaluation: Evaluation) -> Gallery:
+def collect_gallery(classifier: TransferClassifier, evaluation: Evaluation, overlap: Overlap | None = None) -> Gallery:
     """Choose the images to list, measure how they lie to each other, and make their pictures."""
     chosen = choose_listed(evaluation)
     listed = features_of(classifier, evaluation.source, evaluation.rows[chosen])
     indices = chosen[np.isin(evaluation.rows[chosen], listed.rows)]  # a file may have gone since it was predicted
     nearness = measure_nearness(listed, evaluation.true[indices])
     share = fair_share(len(indices))
-    return compose_gallery(evaluation, indices, nearness, lambda row: picture(evaluation.source, row, most_bytes=share))
+    seen = np.zeros(len(evaluation.rows), dtype=np.bool_) if overlap is None else overlap.seen
+    return compose_gallery(
+        evaluation, indices, nearness, seen, lambda row: picture(evaluation.source, row, most_bytes=share)
+    )
 
 
 def choose_listed(evaluation: Evaluation, *, most: int = MOST_LISTED) -> NDArray[np.int64]:
@@ -147,6 +158,7 @@ def compose_gallery(
     evaluation: Evaluation,
     indices: NDArray[np.int64],
     nearness: Nearness,
+    seen: NDArray[np.bool_],
     show: Callable[[int], str],
 ) -> Gallery:
     """Describe the listed images.
@@ -158,6 +170,8 @@ def compose_gallery(
         The images, as positions in the evaluation.
     nearness : Nearness
         Of these images.
+    seen : bool array (n,)
+        Which images of the evaluation are among the training images.
     show : callable
         Returns the picture of a row of the source.
     """
@@ -166,7 +180,16 @@ def compose_gallery(
     doubted = {position[suspect.index] for suspect in suspects}
     group_of = {image: number for number, group in enumerate(nearness.copies) for image in group.tolist()}
     images = tuple(
-        _listed(evaluation, index, nearness, i, suspect=i in doubted, copies=group_of.get(i), show=show)
+        _listed(
+            evaluation,
+            index,
+            nearness,
+            i,
+            suspect=i in doubted,
+            copies=group_of.get(i),
+            seen=bool(seen[index]),
+            show=show,
+        )
         for i, index in enumerate(indices.tolist())
     )
     wrong = [i for i, image in enumerate(images) if image.true != image.predicted]
@@ -180,6 +203,7 @@ def compose_gallery(
         n_doubts=len(suspects),
         copies=copies[:MOST_GROUPS],
         n_copies=len(copies),
+        seen=tuple(i for i, image in enumerate(images) if image.seen)[:MOST_SEEN],
     )
 
 
@@ -191,6 +215,7 @@ def _listed(
     *,
     suspect: bool,
     copies: int | None,
+    seen: bool,
     show: Callable[[int], str],
 ) -> Listed:
     row = int(evaluation.rows[index])
@@ -209,6 +234,7 @@ def _listed(
         place=(float(nearness.places[i, 0]), float(nearness.places[i, 1])) if i < len(nearness.places) else None,
         suspect=suspect,
         copies=copies,
+        seen=seen,
         picture=show(row),
     )
 

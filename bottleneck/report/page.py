@@ -16,6 +16,7 @@ from bottleneck.report.curves import CurveChart, MoreLabels, history_charts, mor
 from bottleneck.report.evaluate import Evaluation
 from bottleneck.report.gallery import Gallery
 from bottleneck.report.metrics import Share, confusion_matrix, log_loss
+from bottleneck.report.overlap import Overlap, accuracy_without
 from bottleneck.report.tables import (
     ClassTable,
     Matrix,
@@ -38,7 +39,11 @@ DELIVERED: dict[StrategyName, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """The one number, and what to hold it against; ``probe`` is None where the probe is what was delivered."""
+    """The one number, and what to hold it against.
+
+    ``probe`` is None where the probe is what was delivered, ``overlap`` where the training images were not given, and
+    ``without_seen`` where no test image is new.
+    """
 
     delivered: str
     backbone: str
@@ -48,6 +53,8 @@ class Headline:
     estimate: Share | None
     probe: Share | None
     verdict: tuple[str, ...]
+    overlap: Overlap | None
+    without_seen: Share | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,10 +90,12 @@ class Page:
     skipped_test: tuple[ImageFailure, ...]
 
 
-def compose_page(classifier: TransferClassifier, evaluation: Evaluation, gallery: Gallery) -> Page:
+def compose_page(
+    classifier: TransferClassifier, evaluation: Evaluation, gallery: Gallery, overlap: Overlap | None = None
+) -> Page:
     """Work out everything that the report says."""
     confusion = confusion_matrix(evaluation.true, evaluation.predicted, n_labels=len(evaluation.labels))
-    headline, plan = _headline(classifier, evaluation, confusion), classifier.plan_
+    headline, plan = _headline(classifier, evaluation, confusion, overlap), classifier.plan_
     groups = (*(group.name for group in classifier.backbone_.layer_groups), "head")
     return Page(
         version=__version__,
@@ -110,7 +119,9 @@ def compose_page(classifier: TransferClassifier, evaluation: Evaluation, gallery
     )
 
 
-def _headline(classifier: TransferClassifier, evaluation: Evaluation, confusion: NDArray[np.int64]) -> Headline:
+def _headline(
+    classifier: TransferClassifier, evaluation: Evaluation, confusion: NDArray[np.int64], overlap: Overlap | None
+) -> Headline:
     """Return the accuracy, and what always answering the most frequent class would give."""
     accuracy = Share(n_right=int(np.trace(confusion)), n=int(confusion.sum()))
     n_images = confusion.sum(axis=1)
@@ -126,7 +137,9 @@ def _headline(classifier: TransferClassifier, evaluation: Evaluation, confusion:
         majority_label=evaluation.labels[majority],
         estimate=estimate,
         probe=probe,
-        verdict=judge(accuracy, majority=share, estimate=estimate, probe=probe, n_unseen=n_unseen),
+        verdict=judge(accuracy, majority=share, estimate=estimate, probe=probe, n_unseen=n_unseen, overlap=overlap),
+        overlap=overlap,
+        without_seen=None if overlap is None else accuracy_without(evaluation, overlap),
     )
 
 

@@ -68,6 +68,7 @@ def gallery_columns(gallery: Gallery) -> dict[str, Any]:
         "neighbours": [image.neighbours for image in images],
         "suspects": [i for i, image in enumerate(images) if image.suspect],
         "copies": [image.copies for image in images],
+        "seen": [i for i, image in enumerate(images) if image.seen],
         "pictures": [image.picture for image in images],
     }
 

@@ -5,20 +5,29 @@ import math
 from bottleneck.planner import Alternative
 from bottleneck.planner.wording import label, percent, points
 from bottleneck.report.metrics import Share
+from bottleneck.report.overlap import Overlap
 
 
 def judge(
-    accuracy: Share, *, majority: float, estimate: Share | None, probe: Share | None, n_unseen: int
+    accuracy: Share,
+    *,
+    majority: float,
+    estimate: Share | None,
+    probe: Share | None,
+    n_unseen: int,
+    overlap: Overlap | None = None,
 ) -> tuple[str, ...]:
     """Hold the test accuracy against always answering one class, the estimate from training, and the linear probe.
 
-    ``probe`` is its out-of-fold accuracy, None where the probe itself is what was delivered.
+    ``probe`` is its out-of-fold accuracy, None where the probe itself is what was delivered. ``overlap`` is None where
+    the training images are not known.
     """
     return (
         _against_majority(accuracy, majority),
-        _against_estimate(accuracy, estimate),
+        _against_estimate(accuracy, estimate, overlap),
         *_against_probe(estimate, probe),
         *_unseen(accuracy, n_unseen),
+        *_no_overlap(overlap),
     )
 
 
@@ -56,7 +65,7 @@ def _against_majority(accuracy: Share, majority: float) -> str:
     return f"No better than always answering the most frequent class: {gain}."
 
 
-def _against_estimate(accuracy: Share, estimate: Share | None) -> str:
+def _against_estimate(accuracy: Share, estimate: Share | None, overlap: Overlap | None) -> str:
     if estimate is None:
         return "There is no out-of-fold estimate to compare with: no training image could be held out."
     low, high = difference_interval(accuracy, estimate)
@@ -69,7 +78,7 @@ def _against_estimate(accuracy: Share, estimate: Share | None) -> str:
     if low > 0:
         return (
             f"Clearly above the out-of-fold estimate: {difference}. The test images are easier than the training "
-            "images, or some of them are among the training images."
+            f"images, or some of them are {_among_training(overlap)}."
         )
     return f"In line with the out-of-fold estimate: {difference}, which chance can give."
 
@@ -80,6 +89,19 @@ def _against_probe(estimate: Share | None, probe: Share | None) -> tuple[str, ..
         return ()
     gain = points(estimate.value - probe.value)
     return (f"Out of fold the linear probe has {percent(probe.value)}: what was delivered changes that by {gain}.",)
+
+
+def _among_training(overlap: Overlap | None) -> str:
+    if overlap is None:
+        return "among the training images (compare the two: X_train, or --train)"
+    return "among the training images" if overlap.n_seen else "pictures from the training images, saved again"
+
+
+def _no_overlap(overlap: Overlap | None) -> tuple[str, ...]:
+    """Say that the test images are new, as far as that can be seen; where some are not, the page begins with that."""
+    if overlap is None or overlap.n_seen:
+        return ()
+    return (f"No test image is a copy of one of the {overlap.n_training:,} training images.",)
 
 
 def _unseen(accuracy: Share, n_unseen: int) -> tuple[str, ...]:

@@ -11,15 +11,23 @@ from sklearn.utils.validation import check_is_fitted
 from bottleneck.cache.files import write_whole
 from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.estimators import TransferClassifier
+from bottleneck.estimators.parse import open_cache
+from bottleneck.images import as_image_source
 from bottleneck.optional import require
 from bottleneck.report.evaluate import evaluate
 from bottleneck.report.gallery import collect_gallery
+from bottleneck.report.overlap import find_overlap
 from bottleneck.report.page import compose_page
 from bottleneck.report.render import render
 
 
 def write_report(
-    classifier: TransferClassifier, X_test: object, y_test: ArrayLike | None = None, *, path: str | os.PathLike[str]
+    classifier: TransferClassifier,
+    X_test: object,
+    y_test: ArrayLike | None = None,
+    *,
+    path: str | os.PathLike[str],
+    X_train: object = None,
 ) -> Path:
     """Write what a classifier does on a test set, and how it came about, as one HTML file.
 
@@ -41,6 +49,9 @@ def write_report(
         Labels; None where ``X_test`` has its own (a folder of class folders, a Dataset of image and label).
     path : path
         The file to write, in a folder that exists.
+    X_train : images in any form that ``fit`` takes, or None
+        What the classifier was fitted on, to find test images that are among them: their content is compared, no pixel.
+        The report then warns of them, and says the accuracy without them.
 
     Returns
     -------
@@ -68,8 +79,11 @@ def write_report(
     target = Path(path)
     with one_clear_error(target):
         check_target(target)
+    training = None if X_train is None else as_image_source(X_train, image_shape=classifier.image_shape)
     evaluation = evaluate(classifier, X_test, y_test)
-    html = render(compose_page(classifier, evaluation, collect_gallery(classifier, evaluation)))
+    overlap = None if training is None else find_overlap(evaluation, training, open_cache(classifier.cache_dir))
+    gallery = collect_gallery(classifier, evaluation, overlap)
+    html = render(compose_page(classifier, evaluation, gallery, overlap))
     with one_clear_error(target):
         write_whole(target, html.encode("utf-8"))
     return target

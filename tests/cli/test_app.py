@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck import __version__
-from bottleneck.cli.app import COMMANDS, typer_commands
+from bottleneck.cli.app import JOBS, OTHERS, typer_commands
 from bottleneck.cli.examples import EXAMPLES
 from tests.cli.conftest import last_json
 
@@ -21,7 +21,7 @@ TYPED = [
 
 
 def test_every_command_has_examples():
-    assert set(EXAMPLES) == set(typer_commands()) == {command.__name__ for command in COMMANDS}
+    assert set(EXAMPLES) == set(typer_commands()) == {command.__name__ for command in (*JOBS, *OTHERS)}
 
 
 @pytest.mark.parametrize(("name", "example"), TYPED, ids=[example for _, example in TYPED])
@@ -36,7 +36,7 @@ def test_example_can_be_typed(name, example, tmp_path, monkeypatch):
         assert ctx.params
 
 
-@pytest.mark.parametrize("name", [command.__name__ for command in COMMANDS])
+@pytest.mark.parametrize("name", [command.__name__ for command in (*JOBS, *OTHERS)])
 def test_help_shows_examples(command, name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "200")
 

@@ -28,6 +28,11 @@ def test_table_and_picture_of_every_backbone(command, saved, tmp_path):
         (["embedded", "--plot", "nowhere/cost.png"], "in a folder that does not exist"),
         (["embedded", "embedded"], "is there twice"),
         (["embedded=nowhere.safetensors"], "nowhere.safetensors"),
+        (
+            ["embedded", "--set", "head.normalise=l2"],
+            "--set head.normalise: no such setting. Did you mean 'normalize'?",
+        ),
+        (["embedded", "--set", "finetune.lr=1"], "--set must be head.NAME=VALUE here"),
         (["embedded", "--cv", "1"], "'--cv'"),
         (["embedded", "--head", "forest"], "--head must be 'logistic' or 'svm'. Got 'forest' instead."),
         ([], "Missing argument"),

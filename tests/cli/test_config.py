@@ -5,8 +5,8 @@ import tomllib
 import pytest
 
 from bottleneck import load
-from bottleneck.cli.app import typer_commands
-from bottleneck.cli.config import LEFT_OUT, key_of, parse_setting
+from bottleneck.cli.app import JOBS, typer_commands
+from bottleneck.cli.config import LEFT_OUT, key_of, parse_setting, write_config
 from bottleneck.errors import InvalidInputError
 from tests.cli.conftest import last_json
 
@@ -59,6 +59,70 @@ def test_every_option_of_fit_is_a_key():
     assert KNOWN | {"out", "time-budget"} <= keys - LEFT_OUT
 
 
+COMMAND_LINES = {
+    "plan": "images --strategy probe --time-budget 60 --head svm",
+    "fit": "images --out kept --seed 7 --class-weight balanced --set head.normalize=l2 --set finetune.lr=0.01",
+    "evaluate": "model images --on-error skip",
+    "predict": "model images a.png - --top-k 3 --proba --format jsonl",
+    "cache": "images --batch-size 8 --workers 2 --shard 1/2 --weights model/w.pth",
+    "compare": "images embedded resnet18=model/w.pth --cv 3 --plot a.png --set head.normalize=l2",
+    "report": "model images --out a.html",
+    "export": "model a.onnx",
+}
+
+
+def test_every_job_can_be_repeated_from_a_file():
+    assert {job.__name__ for job in JOBS} == COMMAND_LINES.keys()
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_written_file_equals_the_command_line_from_any_folder(name, tmp_path, monkeypatch):
+    """Paths in it are whole, also those of weights behind a backbone; names that are no paths stay what they are."""
+    for folder in ("images", "model", "embedded", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    for file in ("a.png", "model/w.pth"):
+        (tmp_path / file).touch()
+    relative = ("images", "model", "a.png", "a.html", "a.onnx", "kept")
+    words = COMMAND_LINES[name].split()
+    whole = [str(tmp_path / word) if word in relative else word for word in words]
+    whole = [word.replace("model/", f"{tmp_path}/model/") for word in whole]
+    monkeypatch.chdir(tmp_path)
+    with typer_commands()[name].make_context(name, words) as typed:
+        write_config(tmp_path / "run.toml", typed)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    with typer_commands()[name].make_context(name, ["--config", str(tmp_path / "run.toml")]) as read:
+        found = read.params
+
+    with typer_commands()[name].make_context(name, whole) as expected:
+        assert as_parsed(found) == as_parsed(expected.params)
+
+
+def as_parsed(params):
+    """Return what a command is given, with settings as they are understood however they are written."""
+    settings = [parse_setting(text) for text in params.get("settings") or ()]
+    return params | {"config": None, "settings": settings}
+
+
+def test_file_is_written_when_the_command_has_done_its_work(command, saved, config, tmp_path):
+    path = tmp_path / "run.toml"
+    arguments = ("--cache-dir", saved / "cache", "-q", "--json", "--write-config", path)
+
+    assert command("evaluate", saved / "model", tmp_path / "nowhere", *arguments)[0] == 2
+    assert not path.exists()
+    status, printed, _ = command("evaluate", saved / "model", saved / "images", *arguments)
+
+    assert status == 0
+    assert command("evaluate", "--config", path, "-q", "--json")[1] == printed
+
+
+def test_file_of_a_fit_is_compared_with_its_head_alone(config):
+    path = config('data = "images"\n[set]\nfinetune.lr = 0.1\nhead.normalize = "l2"\n')
+
+    with typer_commands()["compare"].make_context("compare", ["x", "embedded", "--config", str(path)]) as ctx:
+        assert ctx.params["settings"] == ['head.normalize="l2"']
+
+
 def test_file_stands_in_for_what_is_not_typed(command, config, tmp_path):
     path = config(f'data = "{tmp_path}/here"\nrisk = "bald"\n')
 
@@ -87,7 +151,7 @@ def test_what_another_command_takes_is_left_to_it(command, config, image_folder,
     ("content", "said"),
     [
         ("time-budgett = 3", "time-budgett: no such option. Did you mean 'time-budget'?"),
-        ("quiet = true", "quiet: no such option"),
+        ('write-config = "x"', "write-config: no such option"),
         ("seed = ", "is no TOML: "),
         ("[seed]\nx = 1", "seed: one value, not a table, is needed"),
         ("set = 1", "set: a table is needed"),

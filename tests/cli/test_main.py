@@ -392,10 +392,3 @@ def test_file_in_place_of_the_folder_is_said(command, tmp_path):
         assert "is a file. Name a folder" in command(name, tmp_path / "list.txt")[2]
     assert "No such file or folder" in command("cache", tmp_path / "nowhere", "--cache-dir", tmp_path)[2]
     assert "is a file. Name the folder" in command("demo", "--out", tmp_path / "list.txt")[2]
-
-
-def test_report_says_its_options(command, saved, tmp_path):
-    status, _, said = command("report", saved / "model", saved / "images", "--out", tmp_path)
-
-    assert status == 2
-    assert said.startswith("error: --out must be a file.")

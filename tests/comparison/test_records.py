@@ -34,29 +34,6 @@ TABLE = BackboneComparison(
 )
 
 
-def test_table_says_what_may_be_taken():
-    lines = str(TABLE).splitlines()
-
-    assert repr(TABLE) == str(TABLE)
-    assert "300 images of 10 classes" in lines[0]
-    assert " ".join(lines[3].split()) == "large 93.0 % 88.0 to 96.0 % best 4.0 9 MB 336 kB 12 s"
-    assert "+13.0 points (+11.0 to +15.0)" in lines[5]
-    assert lines[-1] == "These images cannot tell large and middle apart. The fastest of them is middle."
-    assert max(map(len, lines)) <= 110
-
-
-def test_clear_winner_is_named():
-    two = BackboneComparison(scores=(TABLE[0], TABLE[2]), n_images=300, n_classes=10, n_folds=5, majority=0.1)
-
-    assert str(two).endswith("large is the best of them. Those behind it are clearly worse.")
-
-
-def test_same_backbone_with_other_weights_is_told_apart():
-    twice = BackboneComparison(scores=(TABLE[0], TABLE[0]), n_images=300, n_classes=10, n_folds=5, majority=0.1)
-
-    assert "large (random, 64 features)" in str(twice)
-
-
 def test_rows_are_flat_and_become_a_frame():
     pandas = pytest.importorskip("pandas")
 

@@ -17,6 +17,7 @@ def image(true: int, predicted: int, place: tuple[float, float] | None) -> Liste
         place=place,
         suspect=False,
         copies=None,
+        seen=False,
         picture="",
     )
 
@@ -31,6 +32,7 @@ def gallery_of(*images: Listed, n_labels: int = 2) -> Gallery:
         n_doubts=0,
         copies=(),
         n_copies=0,
+        seen=(),
     )
 
 

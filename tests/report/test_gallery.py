@@ -28,9 +28,12 @@ def nearness_of(n: int, copies: list[list[int]] | None = None) -> Nearness:
     )
 
 
-def gallery_of(evaluation: Evaluation, copies: list[list[int]] | None = None) -> Gallery:
+def gallery_of(evaluation: Evaluation, copies: list[list[int]] | None = None, seen: tuple[int, ...] = ()) -> Gallery:
     indices = choose_listed(evaluation)
-    return compose_gallery(evaluation, indices, nearness_of(len(indices), copies), lambda row: f"picture {row}")
+    trained_on = np.isin(np.arange(len(evaluation.rows)), seen)
+    return compose_gallery(
+        evaluation, indices, nearness_of(len(indices), copies), trained_on, lambda row: f"picture {row}"
+    )
 
 
 def test_mistakes_come_first_by_falling_certainty_and_the_others_as_given():
@@ -85,6 +88,15 @@ def test_each_image_knows_its_likeliest_classes_in_order():
         expected = np.argsort(-row)[:N_LIKELIEST]
         assert image.likeliest == tuple((int(code), row[code]) for code in expected)
         assert (image.predicted, image.certainty) == (row.argmax(), row.max())
+
+
+def test_images_that_were_trained_on_are_marked_wherever_they_are_listed():
+    evaluation = evaluation_of([0, 0, 0, 0], sure_of([0, 1, 0, 1], n_classes=2))
+
+    gallery = gallery_of(evaluation, seen=(2, 3))
+
+    assert [image.row for image in gallery.images if image.seen] == [3, 2]
+    assert [gallery.images[i].row for i in gallery.seen] == [3, 2]
 
 
 def test_copies_with_contradicting_labels_come_first():

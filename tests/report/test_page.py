@@ -13,7 +13,15 @@ from tests.report.conftest import evaluation_of, sure_of
 def page_of(classifier: TransferClassifier, evaluation: Evaluation) -> Page:
     """Return the page of an evaluation whose images are not shown."""
     nothing = Gallery(
-        labels=evaluation.labels, images=(), n_images=0, mistakes=(), doubts=(), n_doubts=0, copies=(), n_copies=0
+        labels=evaluation.labels,
+        images=(),
+        n_images=0,
+        mistakes=(),
+        doubts=(),
+        n_doubts=0,
+        copies=(),
+        n_copies=0,
+        seen=(),
     )
     return compose_page(classifier, evaluation, nothing)
 

@@ -103,7 +103,7 @@ def test_a_page_without_mistakes_says_so(page: Page):
 def test_scripts_are_given_every_image(page: Page):
     data, images = Report(render(page)).data, page.gallery.images
 
-    assert {len(found) for name, found in data.items() if name not in ("labels", "suspects")} == {len(images)}
+    assert {len(found) for name, found in data.items() if name not in ("labels", "suspects", "seen")} == {len(images)}
     assert data["names"] == [image.name for image in images]
     assert data["pictures"] == [image.picture for image in images]
     assert data["likeliest"][0][0] == [images[0].predicted, pytest.approx(images[0].certainty, abs=1e-4)]

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from bottleneck.planner import Alternative, Estimate, LinearProbe
 from bottleneck.report.metrics import Share
+from bottleneck.report.overlap import Overlap
 from bottleneck.report.verdict import against_plan, difference_interval, judge
 
 GOOD = Share(n_right=140, n=153)
@@ -14,8 +16,11 @@ def sentences(
     estimate: Share | None = GOOD,
     probe: Share | None = None,
     n_unseen: int = 0,
+    overlap: Overlap | None = None,
 ) -> str:
-    return " ".join(judge(accuracy, majority=majority, estimate=estimate, probe=probe, n_unseen=n_unseen))
+    return " ".join(
+        judge(accuracy, majority=majority, estimate=estimate, probe=probe, n_unseen=n_unseen, overlap=overlap)
+    )
 
 
 def test_interval_of_a_difference_is_that_of_newcombe():
@@ -43,6 +48,26 @@ def test_accuracy_is_held_against_the_majority_class(majority: float, expected: 
 )
 def test_accuracy_is_held_against_the_estimate_with_the_uncertainty_of_both(estimate: Share, expected: str):
     assert expected in sentences(estimate=estimate)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [
+        (None, "among the training images (compare the two: X_train, or --train)."),
+        (Overlap(n_training=9, seen=np.array([True])), "some of them are among the training images."),
+        (Overlap(n_training=9, seen=np.array([False])), "some of them are pictures from the training images, saved"),
+    ],
+)
+def test_an_accuracy_too_good_to_be_true_is_explained_as_far_as_can_be_known(overlap: Overlap | None, expected: str):
+    assert expected in sentences(estimate=Share(n_right=700, n=1000), overlap=overlap)
+
+
+def test_new_test_images_are_told_to_be_new_where_that_was_looked_at():
+    new, old = (Overlap(n_training=1200, seen=np.array([seen])) for seen in (False, True))
+
+    assert sentences(overlap=new).endswith("No test image is a copy of one of the 1,200 training images.")
+    assert "copy" not in sentences(overlap=old)
+    assert "copy" not in sentences()
 
 
 def test_a_missing_estimate_is_told():

@@ -17,6 +17,7 @@ const gallery = {
     right: (i) => !isWrong(i),
     suspect: (i) => SUSPECTS.has(i),
     copy: (i) => DATA.copies[i] !== null,
+    seen: (i) => SEEN.has(i),
   },
 
   update() {

@@ -1,6 +1,7 @@
 // What is known of one image, in a dialog; and the pieces that every picture on the page is made of.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const SUSPECTS = new Set(DATA.suspects);
+const SEEN = new Set(DATA.seen);
 const element = (tag, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -58,6 +59,7 @@ const viewer = {
       ...(isWrong(i) ? ["mistake"] : []),
       ...(SUSPECTS.has(i) ? ["doubtful label"] : []),
       ...(DATA.copies[i] === null ? [] : ["has a copy"]),
+      ...(SEEN.has(i) ? ["trained on"] : []),
     ];
     document.getElementById("viewer-tags").replaceChildren(
       ...tags.flatMap((text) => [element("span", { className: "tag", textContent: text }), " "]));
