@@ -1,0 +1,337 @@
+"""Replays planners on the table of cells: what each would have delivered, how far from the best, at what cost.
+
+Nothing is trained here. A policy looks at what a planner sees in a cell, the evidence of the probes and the profile,
+and names one of the deliveries that the records hold:
+
+- ``probe``, ``all_stages_probe`` (``all_stages`` falls back on the penultimate probe where that is better out of fold);
+- ``finetune_near``, ``finetune_far``: with comparison, blend and fallback, as the library delivers them;
+- ``raw_near``, ``raw_far``: fine-tuned on all images at alpha = 1, without comparison or fallback;
+- ``bake_off_near``, ``bake_off_far``: the raw network if it beat the probe out of fold at alpha = 1, else the probe;
+- ``bake_off_all``: whichever of both probes and both fine-tunings was best out of fold, after all were run;
+- ``scratch``, in the cells that have it.
+
+**Regret** of a cell: the best of all strategies there, raw ones included, each averaged over the seeds of this
+backbone, task and n, minus the accuracy delivered. **Harm**: worse than the penultimate probe by more than half a point
+and by more than one paired standard error. **K**: the policy's seconds over always-fine-tuning's (``raw_near``), all
+cells together; ``k_fallback`` over those of always fine-tuning with comparison and fallback. Means are over datasets
+of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells that lack a strategy are left out.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
+from tests.benchmarks.planner_cells import Record, unpacked
+
+Clock = Literal["wall", "cpu"]
+NEEDED = ("probe", "all_stages_probe", "finetune_near", "finetune_far")
+RIVALS = (*NEEDED, "raw_near", "raw_far", "scratch")
+"""What the best of is taken, to measure regret."""
+SHARED_PARTS = ("open", "extract", "probe")
+TUNING_PARTS = ("decode", "mirror", "folds")
+HARM_POINTS = 0.005
+AMPLE = Budget(seconds=1e7)
+"""Strategies ran with all the steps of their recipes, so policies may take the time for them."""
+N_BOOTSTRAP = 2000
+INTERVAL = (2.5, 97.5)
+
+Constants = TypeVar("Constants")
+Policy = Callable[[ProbeEvidence, Profile, Constants], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Delivery:
+    """Which test images the delivered classifier has right, and the seconds until it was there."""
+
+    correct: NDArray[np.bool_]
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test images."""
+        return float(self.correct.mean())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlayedCell:
+    """All that is known of a cell: what a planner sees, and what every delivery came to."""
+
+    task: str
+    backbone: str
+    n: int
+    seed: int
+    profile: Profile
+    evidence: ProbeEvidence
+    signals: dict[str, Any]
+    deliveries: dict[str, Delivery]
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Backbone, task and number of images: cells that differ in their seed alone share it."""
+        return self.backbone, self.task, self.n
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Score:
+    """How one policy did in each cell."""
+
+    cells: Sequence[PlayedCell]
+    accuracy: NDArray[np.float64]
+    regret: NDArray[np.float64]
+    harmed: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+    seconds_raw: NDArray[np.float64]
+    seconds_fallback: NDArray[np.float64]
+
+
+def play(records: Iterable[Record], *, clock: Clock = "wall") -> list[PlayedCell]:
+    """Return the cells in which every strategy that is needed was run."""
+    found: dict[tuple[object, ...], dict[str, Record]] = {}
+    for record in records:
+        if "error" not in record:
+            key = (record["seed"], record["n"], record["backbone"], record["task"])
+            found.setdefault(key, {})[record["strategy"]] = record
+    return [played(runs, clock=clock) for runs in found.values() if all(name in runs for name in NEEDED)]
+
+
+def played(runs: dict[str, Record], *, clock: Clock) -> PlayedCell:
+    """Return one cell from the records of its strategies."""
+    probe = runs["probe"]
+    return PlayedCell(
+        task=probe["task"],
+        backbone=probe["backbone"],
+        n=probe["n"],
+        seed=probe["seed"],
+        profile=known_fields(Profile, probe["profile"]),
+        evidence=known_fields(ProbeEvidence, probe["evidence"]),
+        signals=probe["signals"],
+        deliveries=all_deliveries(runs, unpacked(probe["test_labels"]), clock=clock),
+    )
+
+
+def known_fields(kind: type[Any], stored: dict[str, Any]) -> Any:
+    """Return a record of today's kind from the stored fields that it still has; new ones have their defaults."""
+    names = {field.name for field in fields(kind)}
+    values = {name: value for name, value in stored.items() if name in names}
+    if "learning_curve" in values:
+        values["learning_curve"] = tuple((n, accuracy) for n, accuracy in values["learning_curve"])
+    return kind(**values)
+
+
+def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock: Clock) -> dict[str, Delivery]:
+    """Return every delivery of a cell by its name."""
+
+    def seconds(strategy: str, parts: Iterable[str]) -> float:
+        spent = runs[strategy]["parts"]
+        return float(sum(spent[part][clock == "cpu"] for part in parts if part in spent))
+
+    def right(record: Record, what: str = "predictions") -> NDArray[np.bool_]:
+        # Training that diverged leaves no network: nothing is right.
+        return np.zeros(len(labels), bool) if record[what] is None else unpacked(record[what]) == labels
+
+    shared = SHARED_PARTS
+    found = {
+        "probe": Delivery(correct=right(runs["probe"]), seconds=seconds("probe", shared)),
+        "all_stages_probe": Delivery(
+            correct=right(runs["all_stages_probe"]), seconds=seconds("all_stages_probe", (*shared, "all_stages_head"))
+        ),
+    }
+    stages_kept = runs["all_stages_probe"]["accuracy_cv"] >= runs["probe"]["evidence"]["accuracy"]
+    found["all_stages"] = replace(
+        found["all_stages_probe" if stages_kept else "probe"], seconds=found["all_stages_probe"].seconds
+    )
+    for regime in ("near", "far"):
+        name = f"finetune_{regime}"
+        run = runs[name]
+        ending = ("refit", "check") if run["accepted"] else ()
+        raw = Delivery(
+            correct=right(run, "raw_predictions"), seconds=seconds(name, (*shared, "decode", "mirror", "refit"))
+        )
+        found[name] = Delivery(correct=right(run), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending)))
+        found[f"raw_{regime}"] = raw
+        won = raw_gain(run) > 0
+        found[f"bake_off_{regime}"] = Delivery(
+            correct=(raw if won else found["probe"]).correct,
+            seconds=seconds(name, (*shared, *TUNING_PARTS, *(("refit",) if won else ()))),
+        )
+    found["bake_off_all"] = bake_off_all(runs, found)
+    if "scratch" in runs:
+        found["scratch"] = Delivery(correct=right(runs["scratch"]), seconds=seconds("scratch", ("open", "scratch")))
+    return found
+
+
+def raw_gain(run: Record) -> float:
+    """Return how much better the network at alpha = 1 was than the probe, out of fold; -1 if it diverged."""
+    if run["comparison"] is None or run["raw_predictions"] is None:
+        return -1.0
+    path = run["comparison"]["path"]
+    return float(path[-1]["accuracy"] - path[0]["accuracy"])
+
+
+def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery]) -> Delivery:
+    """Return the best out of fold of everything, at the cost of running everything."""
+    base = runs["probe"]["evidence"]["accuracy"]
+    gains = {"probe": 0.0, "all_stages_probe": runs["all_stages_probe"]["accuracy_cv"] - base}
+    for name in ("finetune_near", "finetune_far"):
+        comparison = runs[name]["comparison"]
+        if comparison is not None and runs[name]["accepted"]:
+            gains[name] = comparison["gain"]
+    best = max(gains, key=lambda name: gains[name])
+    extra = sum(found[name].seconds - found["probe"].seconds for name in NEEDED if name != "probe")
+    return Delivery(correct=found[best].correct, seconds=found["probe"].seconds + extra)
+
+
+def planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
+    """Choose as ``plan_transfer`` does."""
+    match plan_transfer(profile, AMPLE, evidence=evidence).strategy:
+        case LinearProbe(layers="penultimate"):
+            return "probe"
+        case LinearProbe():
+            return "all_stages"
+        case FineTune(regime=regime):
+            return f"finetune_{regime}"
+        case _:
+            return "scratch"
+
+
+def rule_of_thumb(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
+    """Choose as the rule of thumb does, which has no fallback; cells without a scratch run get hot fine-tuning."""
+    advice = plan_transfer(profile, AMPLE, evidence=evidence).rule_of_thumb.strategy
+    return {"probe": "probe", "finetune": "raw_near", "scratch": "scratch"}[advice]
+
+
+def better_probe(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
+    """Choose the all-stages probe if it is better out of fold by more than a standard error."""
+    lead = evidence.delta_multi
+    return "all_stages" if lead is not None and lead > evidence.standard_error else "probe"
+
+
+def always(name: str) -> Policy[Any]:
+    """Return a policy that does not look."""
+    return lambda evidence, profile, constants: name
+
+
+POLICIES: dict[str, Policy[Any]] = {
+    "planner": planner,
+    "rule of thumb": rule_of_thumb,
+    "always probe": always("probe"),
+    "always all stages": always("all_stages_probe"),
+    "better probe": better_probe,
+    "always fine-tune": always("raw_near"),
+    "always fine-tune, fallback": always("finetune_near"),
+    "always fine-tune hot, fallback": always("finetune_far"),
+    # Kolesnikov et al. (2020): one schedule by n, all layers at one hot rate, no choice. Here: the far recipe.
+    "BiT-HyperRule": always("raw_far"),
+    "bake-off": always("bake_off_near"),
+    "bake-off, hot": always("bake_off_far"),
+    "bake-off of everything": always("bake_off_all"),
+}
+
+
+def deliver(cell: PlayedCell, name: str) -> Delivery:
+    """Return what a cell holds under a name."""
+    return cell.deliveries["raw_far" if name == "scratch" and name not in cell.deliveries else name]
+
+
+def choose_all(cells: Sequence[PlayedCell], policy: Policy[Constants], constants: Constants) -> list[str]:
+    """Return a policy's choice in every cell."""
+    return [policy(cell.evidence, cell.profile, constants) for cell in cells]
+
+
+def leave_one_out(
+    cells: Sequence[PlayedCell], fit: Callable[[Sequence[PlayedCell]], Constants], policy: Policy[Constants]
+) -> list[str]:
+    """Return a policy's choice in every cell, with constants fitted on the cells of all other datasets."""
+    fitted = {task: fit([cell for cell in cells if cell.task != task]) for task in {cell.task for cell in cells}}
+    return [policy(cell.evidence, cell.profile, fitted[cell.task]) for cell in cells]
+
+
+def score(cells: Sequence[PlayedCell], choices: Sequence[str]) -> Score:
+    """Return how well choices did."""
+    best = best_accuracies(cells)
+    chosen = [deliver(cell, name) for cell, name in zip(cells, choices, strict=True)]
+    accuracy = np.array([delivery.accuracy for delivery in chosen])
+    return Score(
+        cells=cells,
+        accuracy=accuracy,
+        regret=np.array([best[cell.place] for cell in cells]) - accuracy,
+        harmed=np.array([harms(c.deliveries["probe"], d) for c, d in zip(cells, chosen, strict=True)]),
+        seconds=np.array([delivery.seconds for delivery in chosen]),
+        seconds_raw=np.array([cell.deliveries["raw_near"].seconds for cell in cells]),
+        seconds_fallback=np.array([cell.deliveries["finetune_near"].seconds for cell in cells]),
+    )
+
+
+def best_accuracies(cells: Sequence[PlayedCell]) -> dict[tuple[str, str, int], float]:
+    """Return the accuracy of the best strategy at each place, averaged over its seeds."""
+    best = {}
+    for place in {cell.place for cell in cells}:
+        here = [cell for cell in cells if cell.place == place]
+        names = [name for name in RIVALS if all(name in cell.deliveries for cell in here)]
+        best[place] = max(float(np.mean([cell.deliveries[name].accuracy for cell in here])) for name in names)
+    return best
+
+
+def harms(probe: Delivery, delivered: Delivery) -> bool:
+    """Say whether a delivery is clearly worse than the penultimate probe."""
+    lost = probe.correct.astype(float) - delivered.correct
+    error = float(lost.std() / np.sqrt(len(lost)))
+    return bool(lost.mean() > HARM_POINTS and lost.mean() > error)
+
+
+def describe(policy: str, scored: Score, baseline: Score) -> Record:
+    """Return one line of the summary: accuracies, regrets and differences in points."""
+    by_task = positions_by_task(scored.cells)
+    lead = {task: 100 * float((scored.accuracy - baseline.accuracy)[rows].mean()) for task, rows in by_task.items()}
+    regret = per_dataset(scored.regret, by_task)
+    spent, raw = per_dataset_sum(scored.seconds, by_task), per_dataset_sum(scored.seconds_raw, by_task)
+    low, high = resampled(lambda drawn: regret[drawn].mean(axis=1), len(by_task))
+    k_low, k_high = resampled(lambda drawn: spent[drawn].sum(axis=1) / raw[drawn].sum(axis=1), len(by_task))
+    return {
+        "policy": policy,
+        "cells": len(scored.cells),
+        "datasets": len(by_task),
+        "accuracy": rounded(100 * float(per_dataset(scored.accuracy, by_task).mean())),
+        "regret": rounded(100 * float(regret.mean())),
+        "regret_interval": [rounded(100 * low), rounded(100 * high)],
+        "regret_p95": rounded(100 * float(np.percentile(scored.regret, 95))),
+        "harm": rounded(100 * float(scored.harmed.mean())),
+        "k": rounded(float(spent.sum() / raw.sum())),
+        "k_interval": [rounded(k_low), rounded(k_high)],
+        "k_fallback": rounded(float(spent.sum() / scored.seconds_fallback.sum())),
+        "k_median": rounded(float(np.median(scored.seconds / scored.seconds_raw))),
+        "over_rule_of_thumb": rounded(float(np.mean(list(lead.values())))),
+        "worst_dataset": min(lead, key=lambda task: lead[task]),
+        "over_rule_of_thumb_by_dataset": {task: rounded(value) for task, value in sorted(lead.items())},
+    }
+
+
+def positions_by_task(cells: Sequence[PlayedCell]) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of each dataset's cells."""
+    tasks = np.array([cell.task for cell in cells])
+    return {str(task): np.flatnonzero(tasks == task) for task in np.unique(tasks)}
+
+
+def resampled(values: Callable[[NDArray[np.int64]], NDArray[np.float64]], n_datasets: int) -> tuple[float, float]:
+    """Return the interval of what ``values`` gives for datasets drawn with replacement, (n, n_datasets) positions."""
+    drawn = np.random.default_rng(0).integers(n_datasets, size=(N_BOOTSTRAP, n_datasets))
+    low, high = np.percentile(values(drawn), INTERVAL)
+    return float(low), float(high)
+
+
+def per_dataset(values: NDArray[np.float64], groups: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the mean of each dataset's cells."""
+    return np.array([values[rows].mean() for rows in groups.values()])
+
+
+def per_dataset_sum(values: NDArray[np.float64], groups: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the sum over each dataset's cells."""
+    return np.array([values[rows].sum() for rows in groups.values()])
+
+
+def rounded(value: float) -> float:
+    return round(value, 3)

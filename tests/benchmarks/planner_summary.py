@@ -1,0 +1,83 @@
+"""What the table of cells says of planners and of signals, in lines and as a picture."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from tests.benchmarks.planner_cells import Record
+from tests.benchmarks.planner_gain_fit import describe_model, describe_signals, fit_gain_models, learned_policy
+from tests.benchmarks.planner_replay import (
+    POLICIES,
+    PlayedCell,
+    choose_all,
+    describe,
+    leave_one_out,
+    score,
+)
+
+LEARNED = "learned, leave one out"
+BASELINE = "rule of thumb"
+LEAST_DATASETS = 3
+
+
+def policy_lines(cells: Sequence[PlayedCell]) -> list[Record]:
+    """Return a line a policy, the least regret first."""
+    choices = {name: choose_all(cells, policy, None) for name, policy in POLICIES.items()}
+    if len({cell.task for cell in cells}) > LEAST_DATASETS:
+        choices[LEARNED] = leave_one_out(cells, fit_gain_models, learned_policy)
+    baseline = score(cells, choices[BASELINE])
+    lines = [
+        {**describe(name, score(cells, chosen), baseline), "chosen": counted(chosen)}
+        for name, chosen in choices.items()
+    ]
+    return sorted(lines, key=lambda line: line["regret"])
+
+
+def signal_lines(cells: Sequence[PlayedCell]) -> Iterator[Record]:
+    """Yield a line a gain model and a line a signal, for both recipes; nothing for too few datasets."""
+    if len({cell.task for cell in cells}) > LEAST_DATASETS:
+        for delivery in ("finetune_near", "finetune_far"):
+            yield describe_model(cells, delivery=delivery)
+            yield from describe_signals(cells, delivery=delivery)
+
+
+def counted(chosen: Sequence[str]) -> dict[str, int]:
+    """Return how often each delivery was chosen."""
+    return {name: list(chosen).count(name) for name in sorted(set(chosen))}
+
+
+def draw_frontier(lines: Sequence[Record], path: Path) -> None:
+    """Draw the regret of each policy against its cost, both with their intervals."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for line in lines:
+        across = [[line["k"] - line["k_interval"][0]], [line["k_interval"][1] - line["k"]]]
+        up = [[line["regret"] - line["regret_interval"][0]], [line["regret_interval"][1] - line["regret"]]]
+        ours = line["policy"] in ("planner", LEARNED)
+        colour = "tab:red" if ours else "tab:blue"
+        axes.errorbar(line["k"], line["regret"], xerr=across, yerr=up, fmt="o", color=colour, alpha=0.8, capsize=2)
+    # Names stand in the margin, in the order of regret, so that none lies upon another.
+    top = axes.get_ylim()[1]
+    for rank, line in enumerate(sorted(lines, key=lambda line: line["regret"])):
+        height = (rank + 0.5) / len(lines)
+        axes.annotate(
+            f"{line['policy']}  ({line['regret']:.1f} points, K {line['k']:.2f})",
+            (line["k"], min(line["regret"], top)),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.6, "relpos": (0, 0.5)},
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("cost: seconds over those of always fine-tuning (K)")
+    axes.set_ylabel("mean regret in points of accuracy")
+    n_cells, n_datasets = lines[0]["cells"], lines[0]["datasets"]
+    axes.set_title(f"{n_cells} cells of {n_datasets} datasets; 95 % intervals over datasets", fontsize=10)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
