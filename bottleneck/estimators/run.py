@@ -242,7 +242,7 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
     if scratch:
         result = _train_from_scratch(run, plan)
     else:
-        probe = _start_of_finetuning(run, probe, features)
+        probe = start_of_finetuning(run, probe, features)
         result = _finetune(run, plan, run.extractor.backbone, probe.head, joined(features, probe.layers))
     comparison = result.comparison
     if not result.accepted or comparison is None:
@@ -262,7 +262,7 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
     )
 
 
-def _start_of_finetuning(run: Run, probe: Probe, features: FrozenFeatures) -> Probe:
+def start_of_finetuning(run: Run, probe: Probe, features: FrozenFeatures) -> Probe:
     """Return the probe on all stages where it is clearly the better one: fine-tuning must not lose what these know."""
     promising = probe.evidence is not None and better_probe(probe.evidence)[0] == "all_stages"
     if not promising or run.ranks.first(_is_out_of_time(run, probe)):

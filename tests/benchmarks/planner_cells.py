@@ -24,10 +24,19 @@ from numpy.typing import NDArray
 from bottleneck import FineTuneSettings, TransferClassifier, load_backbone
 from bottleneck.backbones import Backbone
 from bottleneck.errors import FallbackWarning
-from bottleneck.estimators.frozen import layer_of
+from bottleneck.estimators.frozen import joined
 from bottleneck.estimators.layers import join_layers
 from bottleneck.estimators.opening import open_run
-from bottleneck.estimators.run import Probe, Run, carry_out, extract_run, fit_probe, plan_run, planned_settings
+from bottleneck.estimators.run import (
+    Probe,
+    Run,
+    carry_out,
+    extract_run,
+    fit_probe,
+    plan_run,
+    planned_settings,
+    start_of_finetuning,
+)
 from bottleneck.extraction import Extractor, using_threads
 from bottleneck.features import Features, compute_features
 from bottleneck.finetune import train_from_scratch
@@ -223,18 +232,19 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     backbone = run.extractor.backbone
     asked = replace(given, lr=lr, lr_decay=lr_decay)
     settings = planned_settings(asked, plan_run(run, probe.evidence), backbone)
-    training = TrainingSet(
-        run=run, head=probe.head, features=layer_of(probed.features, "penultimate"), test=probed.test
-    )
+    with watch.timing("start"):
+        start = start_of_finetuning(run, probe, probed.features)
+    training = TrainingSet(run=run, head=start.head, features=joined(probed.features, start.layers), test=probed.test)
     with using_threads(run.rates.train_threads):
         result = finetune_in_parts(training, settings, watch)
     codes = result.codes
     if codes is None:
-        codes = probed.codes_of(probe.head.predict(probed.test_features["penultimate"]))
+        codes = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
     raw = result.raw_codes
     return probed.record(strategy, codes, watch) | {
         "raw_accuracy": None if raw is None else float((raw == probed.test_codes).mean()),
         "raw_predictions": None if raw is None else packed(raw),
+        "starts_from": "probe" if start is probe else "all_stages_probe",
         "accepted": result.codes is not None,
         "stopped": result.stopped,
         "steps": result.steps,
