@@ -16,8 +16,8 @@ Every line has ``task``, ``backbone``, ``n``, ``seed``, ``strategy``, ``threads`
     Of what the strategy delivers, on the test images; class numbers as base64 of uint8.
 ``parts``
     Wall and processor seconds of each part: ``open`` (checks, rates measured), ``extract``, ``probe``; then
-    ``all_stages_head``; or ``start`` (the better probe), ``decode``, ``mirror``, ``folds``, ``refit``, ``check`` (only if
-    accepted); or ``scratch``.
+    ``all_stages_head``; or ``start`` (the better probe), ``decode``, ``mirror``, ``folds``, ``refit``, ``check`` (only
+    if accepted); or ``scratch``.
 
 Lines of ``probe`` further have ``test_labels`` and ``n_test``, the planner's ``profile`` and ``evidence`` as the run
 saw them, its ``plan`` (strategy "auto", no budget), ``head`` (``normalize``, ``C``), ``signals`` (``layers``:
