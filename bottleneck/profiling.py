@@ -219,11 +219,12 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
     In the arithmetic that suits the features; a training judges by the logits that it begins with.
     """
     backbone = extractor.backbone
+    as_input = backbone.preprocess.normalise
     network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
+    # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
+    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:TRAIN_BATCH]).to(extractor.device)))
     fold_frozen(network)  # as fine-tuning does
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
-    as_input = backbone.preprocess.normalise
-    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:TRAIN_BATCH]).to(extractor.device)))
     saved_bytes = 0
 
     def note_saved(tensor: torch.Tensor) -> torch.Tensor:

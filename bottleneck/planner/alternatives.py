@@ -27,8 +27,9 @@ from bottleneck.planner.records import (
     Regime,
     Request,
     Scratch,
+    Strategy,
 )
-from bottleneck.planner.wording import duration, size
+from bottleneck.planner.wording import duration, name_of, size
 
 ACCEPT_Z = {"balanced": 0.5, "safe": 1.64}
 """With s the standard error of the paired difference, a test at z = 0.5 loses up to 0.31 s of accuracy and does at most
@@ -110,15 +111,19 @@ def training_limit(request: Request) -> float | None:
     return request.budget.seconds
 
 
-def needed_seconds(alternative: Alternative) -> float:
+def needed_seconds(request: Request, alternative: Alternative) -> float:
     """Return the time that must be allowed for a strategy.
 
     A probe is refused only when it is expected not to fit, because nothing cheaper could replace it. Training is an
-    extra on top of a probe that is in hand: the shortest run worth taking must fit even at the slow end of its
-    estimate.
+    extra on top of a probe that is in hand: unasked, the shortest run worth taking must fit even at the slow end of its
+    estimate. One that is asked for is tried where it is expected to fit; if it turns out not to, the probe stays.
     """
-    probe = isinstance(alternative.strategy, LinearProbe)
-    return alternative.seconds.value if probe else alternative.seconds.high
+    return _seconds_to_allow(request, alternative.strategy, alternative.seconds)
+
+
+def _seconds_to_allow(request: Request, strategy: Strategy, seconds: Estimate) -> float:
+    expected = isinstance(strategy, LinearProbe) or request.strategy == name_of(strategy)
+    return seconds.value if expected else seconds.high
 
 
 def _price_probe(request: Request, layers: Layers) -> Alternative:
@@ -184,9 +189,10 @@ def _price_scratch(request: Request) -> Alternative:
 
 
 def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate | None) -> Alternative:
-    """Price a training strategy: it does not fit if not even its shortest run does, at the slow end of the estimate."""
+    """Price a training strategy: it does not fit if not even its shortest run does."""
     limit, least = training_limit(request), shortest_cost(request, strategy)
-    why_not = _shortfall(request, least, least.seconds.high) or _too_long_unasked(request, least)
+    needed = _seconds_to_allow(request, strategy, least.seconds)
+    why_not = _shortfall(request, least, needed) or _too_long_unasked(request, needed)
     cost = _cost_of(request, strategy, strategy.steps)
     seconds = cost.seconds
     if not why_not and limit is not None:
@@ -209,13 +215,18 @@ def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
     return _cost_of(request, strategy, half_the_recipe(scratch_steps(request.profile.n_samples)))
 
 
+def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
+    """Return the time that the shortest useful run of a strategy must be allowed."""
+    return _seconds_to_allow(request, strategy, shortest_cost(request, strategy).seconds)
+
+
 def _cost_of(request: Request, strategy: FineTune | Scratch, steps: int) -> Cost:
     return training_cost(request, steps, image_scale=strategy.image_scale if isinstance(strategy, FineTune) else 1.0)
 
 
-def _too_long_unasked(request: Request, cost: Cost) -> str:
+def _too_long_unasked(request: Request, needed: float) -> str:
     """Say that training takes longer than one would wait without having asked for it."""
-    limit, needed = training_limit(request), cost.seconds.high
+    limit = training_limit(request)
     if limit is None or needed <= limit:
         return ""
     return (

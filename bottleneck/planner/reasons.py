@@ -2,7 +2,7 @@
 
 from math import ceil, floor
 
-from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_cost
+from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_seconds
 from bottleneck.planner.costs import recipe_steps, scratch_steps
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
@@ -159,8 +159,8 @@ def what_would_change(request: Request, alternatives: tuple[Alternative, ...], c
     for other in alternatives:
         if other.strategy == chosen:
             continue
-        if limit is not None and not other.feasible and needed_seconds(other) > limit:
-            changes.append(_time_change(other))
+        if limit is not None and not other.feasible and needed_seconds(request, other) > limit:
+            changes.append(_time_change(request, other))
         if other.feasible:
             changes.append(_strategy_change(other))
     if not isinstance(chosen, LinearProbe):
@@ -168,9 +168,9 @@ def what_would_change(request: Request, alternatives: tuple[Alternative, ...], c
     return tuple(changes)
 
 
-def _time_change(other: Alternative) -> Reason:
+def _time_change(request: Request, other: Alternative) -> Reason:
     """Say how much time would make room for a strategy."""
-    sentence = f"time_budget={ceil(needed_seconds(other))} gives {label(other.strategy)} the time it needs."
+    sentence = f"time_budget={ceil(needed_seconds(request, other))} gives {label(other.strategy)} the time it needs."
     return Reason(rule="time_budget", sentence=sentence)
 
 
@@ -183,7 +183,7 @@ def _strategy_change(other: Alternative) -> Reason:
 
 def _training_changes(request: Request, chosen: FineTune | Scratch) -> list[Reason]:
     """Say what would keep a network from being trained or accepted."""
-    least = floor(shortest_cost(request, chosen).seconds.high)
+    least = floor(shortest_seconds(request, chosen))
     changes = [Reason(rule="time_budget", sentence=f"A time_budget under {least} leaves no time for it.")]
     if request.budget.risk == "balanced":
         changes.append(

@@ -5,7 +5,7 @@ import pytest
 
 from bottleneck.errors import BudgetError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
-from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, shortest_cost
+from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, shortest_seconds
 from bottleneck.planner.costs import recipe_steps, scratch_steps
 from bottleneck.planner.decide import CHANCE_NEEDED, STAGES_WIN_BELOW, STOP_HEADROOM_SE, WORTHWHILE_GAIN
 from bottleneck.planner.gain import accuracy_with_twice_the_images, predict_gain
@@ -30,7 +30,7 @@ def sourced_numbers(plan):
         seconds += [found.seconds.value, found.seconds.high]
         n_bytes += [found.memory_bytes, found.disk_bytes]
     training = [found.strategy for found in plan.alternatives if not isinstance(found.strategy, LinearProbe)]
-    seconds += [shortest_cost(plan.request, strategy).seconds.high for strategy in training]
+    seconds += [shortest_seconds(plan.request, strategy) for strategy in training]
     finetuning = [strategy for strategy in training if isinstance(strategy, FineTune)]
     counts += [profile.image_side, *(float(f"{strategy.lr:.2g}") for strategy in finetuning)]
     shares += [strategy.image_scale for strategy in finetuning]
