@@ -43,11 +43,17 @@ def piled_up(records: Sequence[ShardRecord]) -> list[ShardRecord]:
     )
 
 
-def worth_merging(records: Sequence[ShardRecord]) -> list[ShardRecord]:
-    """Return consecutive shards that fit into one of ``COMPACT_BYTES``, at least two; none if all is compact."""
+def worth_merging(records: Sequence[ShardRecord]) -> list[list[ShardRecord]]:
+    """Cut small shards, in their order, into those to write as one of ``COMPACT_BYTES`` each; none if all is compact.
+
+    What comes of it may be worth merging again, where copies of rows were left out.
+    """
     small = [record for record in records if record.n_bytes < COMPACT_BYTES // 2]
-    group = _first_that_fit(small, COMPACT_BYTES)
-    return group if len(group) > 1 else []
+    groups = []
+    while group := _first_that_fit(small, COMPACT_BYTES):
+        groups.append(group)
+        small = small[len(group) :]
+    return [group for group in groups if len(group) > 1]
 
 
 def _tier(record: ShardRecord) -> int:

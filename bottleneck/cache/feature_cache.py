@@ -2,10 +2,13 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from joblib import delayed
 from numpy.typing import NDArray
 
 from bottleneck.cache.compact import CompactReport
@@ -15,8 +18,18 @@ from bottleneck.cache.layout import read_space
 from bottleneck.cache.locks import write_lock
 from bottleneck.cache.stat_index import FileStat, StatIndex
 from bottleneck.cache.store import SpaceStore
-from bottleneck.cache.verify import VerifyReport, drop_shard, mend_manifest, verify_space
+from bottleneck.cache.verify import (
+    ShardCheck,
+    VerifyReport,
+    check_shard,
+    drop_shard,
+    judge,
+    list_shards,
+    mend_manifest,
+)
 from bottleneck.cache.virtual import VirtualFile, write_virtual_file
+from bottleneck.progress import Progress, ProgressCallback, silent
+from bottleneck.workers import parse_n_jobs, results_in_order
 
 STAT_INDEX = "files-v1.sqlite3"
 
@@ -107,34 +120,47 @@ class FeatureCache:
         read_after_ns = self._made_ns if read_after_ns is None else read_after_ns
         self._stat_index.remember(stats, keys, read_after_ns=read_after_ns)
 
-    def verify(self) -> VerifyReport:
+    def verify(self, *, n_jobs: int | None = None, progress: ProgressCallback = silent) -> VerifyReport:
         """Read every shard of every space and compare checksums, format and manifest.
+
+        Parameters
+        ----------
+        n_jobs
+            Worker processes that check one shard each. None is one, or what ``joblib.parallel_config`` says.
+        progress
+            Called with ``bottleneck.progress.Progress`` records.
 
         Raises
         ------
         CacheError
             A folder cannot be read, or is from a newer version of the library.
         """
+        parse_n_jobs(n_jobs, owner="verify")
         spaces = self.spaces()
         with cache_errors(self.cache_dir):
-            reports = [verify_space(self.cache_dir / space.digest, space) for space in spaces]
+            listings = [list_shards(self.cache_dir / space.digest, space) for space in spaces]
+            tasks = (delayed(check_shard)(path, each.space) for each in listings for path in each.paths)
+            results = results_in_order(tasks, n_jobs=n_jobs)
+            with closing(_counted(results, sum(len(each.paths) for each in listings), progress)) as checks:
+                reports = [judge(each, list(islice(checks, len(each.paths)))) for each in listings]
         return VerifyReport(
             n_good=sum(report.n_good for report in reports),
             bad=tuple(shard for report in reports for shard in report.bad),
             newer=tuple(path for report in reports for path in report.newer),
         )
 
-    def repair(self) -> VerifyReport:
+    def repair(self, *, n_jobs: int | None = None, progress: ProgressCallback = silent) -> VerifyReport:
         """Drop all damaged and missing shards for good, mend the lists, and return what ``verify`` found before.
 
-        Rows of dropped shards are misses afterwards and are computed again when they are next needed.
+        Rows of dropped shards are misses afterwards and are computed again when they are next needed. ``n_jobs`` and
+        ``progress`` are those of ``verify``.
 
         Raises
         ------
         CacheError
             As for ``verify``, or a folder cannot be written.
         """
-        report = self.verify()
+        report = self.verify(n_jobs=n_jobs, progress=progress)
         faults = [bad for bad in report.bad if bad.is_list]
         with cache_errors(self.cache_dir):
             for shard in report.bad:
@@ -148,18 +174,28 @@ class FeatureCache:
             self.space(space).refresh()
         return report
 
-    def compact(self) -> CompactReport:
+    def compact(self, *, n_jobs: int | None = None, progress: ProgressCallback = silent) -> CompactReport:
         """Write the small shards of every space as few large ones; see ``SpaceStore.compact``.
 
         Small shards are also merged as they pile up, so this is for caches that are done, or were filled by older
         versions: contiguous shards of up to 64 MiB are the fastest to read and to copy elsewhere.
 
+        Parameters
+        ----------
+        n_jobs
+            Worker processes, each of which writes one new shard after the other; the result is the same to the last
+            bit. None is one, or what ``joblib.parallel_config`` says.
+        progress
+            Called with ``bottleneck.progress.Progress`` records.
+
         Raises
         ------
         CacheError
             A folder cannot be read or written, or is from a newer version of the library.
+        WorkerError
+            A worker process died.
         """
-        reports = [self.space(space).compact() for space in self.spaces()]
+        reports = [self.space(space).compact(n_jobs=n_jobs, progress=progress) for space in self.spaces()]
         return CompactReport(
             shards_before=sum(report.shards_before for report in reports),
             shards_after=sum(report.shards_after for report in reports),
@@ -184,3 +220,9 @@ class FeatureCache:
     @property
     def _stat_index(self) -> StatIndex:
         return StatIndex(self.cache_dir / STAT_INDEX)
+
+
+def _counted(checks: Iterator[ShardCheck], total: int, progress: ProgressCallback) -> Generator[ShardCheck]:
+    for done, check in enumerate(checks, 1):
+        yield check
+        progress(Progress(stage="verify", done=done, total=total, unit="shards"))

@@ -43,7 +43,12 @@ def cache_errors(folder: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that ``path`` is either absent or complete and on the disk, whatever happens meanwhile."""
-    partial = path.with_name(f"{os.getpid()}-{secrets.token_hex(8)}{PARTIAL}")
+    publish(write_partial(path.parent, content), path)
+
+
+def write_partial(folder: Path, content: bytes, *, token: str = "") -> Path:
+    """Write a file under a temporary name, with ``token`` in it, and return where it is, complete and on the disk."""
+    partial = folder / f"{os.getpid()}-{token}{secrets.token_hex(8)}{PARTIAL}"
     try:
         with partial.open("xb") as file:
             file.write(content)
@@ -51,10 +56,25 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         if partial.read_bytes() != content:
             raise OSError(errno.EIO, "what was written reads back differently", str(partial))
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return partial
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a file that was written under a temporary name its own."""
+    try:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_partials(folder: Path, token: str) -> None:
+    """Remove the temporary files with ``token`` in their names."""
+    for partial in folder.glob(f"*{token}*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,24 +2,30 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
+from joblib import delayed
 from numpy.typing import NDArray
 
 from bottleneck.cache.catalog import Catalog
 from bottleneck.cache.compact import CompactReport, piled_up, worth_merging
-from bottleneck.cache.files import cache_errors, write_whole
+from bottleneck.cache.files import cache_errors, remove_partials, write_whole
 from bottleneck.cache.format import FeatureRows, parse_rows
 from bottleneck.cache.index import first_of_each
 from bottleneck.cache.keys import KEY_BYTES, FeatureSpace
-from bottleneck.cache.layout import read_space
+from bottleneck.cache.layout import SHARDS, read_space
 from bottleneck.cache.locks import Claim, claimed_keys, held_claim
+from bottleneck.cache.manifest import ShardRecord
+from bottleneck.cache.merging import Merge, merge_elsewhere, merge_shards
 from bottleneck.cache.segments import NOWHERE
 from bottleneck.cache.writing import SpaceWriter
 from bottleneck.errors import CorruptShardError, InvalidInputError, listed
+from bottleneck.progress import Progress, ProgressCallback, silent
+from bottleneck.workers import parse_n_jobs, results_in_order
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +183,7 @@ class SpaceStore:
             if len(fresh):
                 layers = {name: features[fresh] for name, features in stored.layers.items()}
                 self._writer.write_shard(FeatureRows(keys=stored.keys[fresh], layers=layers))
-                self._writer.merge(piled_up(self._catalog.live()))
+                self._writer.take_in(merge_shards(self._catalog.reader, piled_up(self._catalog.live())))
                 self._writer.shorten_manifest()
         return len(fresh)
 
@@ -208,25 +214,53 @@ class SpaceStore:
                     until_done.enter_context(held_claim(self.folder, keys[mine]))
             yield Claim(mine=mine, others=others)
 
-    def compact(self) -> CompactReport:
+    def compact(self, *, n_jobs: int | None = None, progress: ProgressCallback = silent) -> CompactReport:
         """Write many small shards as few large ones, without losing a row whenever it is stopped.
 
         Others may read and append meanwhile. Damaged shards stay as they are, for ``FeatureCache.repair``.
+
+        Parameters
+        ----------
+        n_jobs
+            Worker processes, each of which writes one new shard after the other; the result is the same to the last
+            bit. None is one, or what ``joblib.parallel_config`` says.
+        progress
+            Called with ``bottleneck.progress.Progress`` records.
 
         Raises
         ------
         CacheError
             The folder cannot be written.
+        WorkerError
+            A worker process died.
         """
+        parse_n_jobs(n_jobs, owner="compact")
         self.refresh()
         before = len(self._catalog.live())
-        while worth_merging(self._catalog.live()):  # the lock is given up in between
-            with self._writer.exclusively():
-                self._writer.merge(worth_merging(self._catalog.live()))
+        done = 0
+        while groups := worth_merging(self._catalog.live()):
+            total = done + sum(map(len, groups))
+            with closing(self._merges(groups, n_jobs)) as merges:
+                for group, merge in zip(groups, merges, strict=True):
+                    with self._writer.exclusively():  # the lock is given up in between
+                        self._writer.take_in(merge)
+                    done += len(group)
+                    progress(Progress(stage=f"compact {self.space.digest}", done=done, total=total, unit="shards"))
         if before:
             with self._writer.exclusively():
                 self._writer.remove_dropped()
         return CompactReport(shards_before=before, shards_after=len(self._catalog.live()), n_bytes=self.n_bytes)
+
+    def _merges(self, groups: list[list[ShardRecord]], n_jobs: int | None) -> Generator[Merge]:
+        """Yield the merge of each group, to be taken in at once: files that were not are removed at the end."""
+        token = secrets.token_hex(8)
+        tasks = (delayed(merge_elsewhere)(self.folder, self.space, group, token) for group in groups)
+        with cache_errors(self.folder):
+            try:
+                with closing(results_in_order(tasks, n_jobs=n_jobs)) as merges:
+                    yield from merges
+            finally:
+                remove_partials(self.folder / SHARDS, token)
 
     def refresh(self) -> None:
         """See the shards that other processes have written or dropped since.

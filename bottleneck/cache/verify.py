@@ -1,9 +1,8 @@
 """Check shards wholly: checksum, format, and what the manifest says."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from bottleneck.cache.files import fresh_sha256_of
 from bottleneck.cache.format import SHARD_VERSION, keys_sha256, read_header, shard_version
@@ -20,6 +19,8 @@ from bottleneck.cache.manifest import (
     write_manifest,
 )
 from bottleneck.errors import CorruptShardError
+
+MISNAMED = "does not have the checksum in its name"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,43 +71,85 @@ class VerifyReport:
         return sum(shard.n_rows for shard in self.bad)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """The shards of a space that are to be checked, and what its manifest said before."""
+
+    folder: Path
+    space: FeatureSpace
+    manifest: Manifest
+    paths: tuple[Path, ...]
+    latest: int
+    """number of the latest shard"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardCheck:
+    """What one file turned out to be: what the manifest should say of it, or why it cannot be used, or newer.
+
+    ``belies`` is the checksum of a file that has another in its name.
+    """
+
+    path: Path
+    found: ShardRecord | None = None
+    fault: str = ""
+    is_newer: bool = False
+    belies: str = ""
+
+
 def inspect_shard(path: Path, space: FeatureSpace) -> ShardRecord:
     """Return what the manifest should say of a shard, or raise ``CorruptShardError``."""
-    sha256 = _named_sha256(path)
-    header = read_header(path, space)
-    return ShardRecord(
-        file=path.name,
-        sha256=sha256,
-        keys_sha256=keys_sha256(header.keys),
-        n_rows=len(header.keys),
-        n_bytes=path.stat().st_size,
+    sha256 = _sha256(path)
+    if not name_fits(path.name, sha256):
+        raise CorruptShardError(MISNAMED)
+    return _describe(path, space, sha256)
+
+
+def check_shard(path: Path, space: FeatureSpace) -> ShardCheck:
+    """Read a shard wholly and say what it is; knows no other shard and no list."""
+    try:
+        sha256 = _sha256(path)
+        if not name_fits(path.name, sha256):
+            return ShardCheck(path=path, fault=MISNAMED, belies=sha256)
+        if shard_version(path) > SHARD_VERSION:
+            return ShardCheck(path=path, is_newer=True)
+        return ShardCheck(path=path, found=_describe(path, space, sha256))
+    except CorruptShardError as exc:
+        return ShardCheck(path=path, fault=str(exc))
+
+
+def list_shards(folder: Path, space: FeatureSpace) -> Listing:
+    """Return the shards of a space, listed in the manifest or not."""
+    names = shard_names(folder)  # before the manifest: whatever is written meanwhile is not missed on the list
+    manifest = read_manifest(folder / MANIFEST)
+    return Listing(
+        folder=folder,
+        space=space,
+        manifest=manifest,
+        paths=tuple(folder / SHARDS / name for name in sorted(names - manifest.dropped | manifest.shards.keys())),
+        latest=next_number({*names, *manifest.shards, *manifest.dropped}) - 1,
     )
 
 
-def verify_space(folder: Path, space: FeatureSpace) -> VerifyReport:
-    """Check every shard of a space, listed in the manifest or not, and the manifest itself."""
-    names = shard_names(folder)  # before the manifest: whatever is written meanwhile is not missed on the list
-    path = folder / MANIFEST
-    manifest = read_manifest(path)
-    unreadable = [BadShard(path=path, reason=f"line {number} cannot be read") for number in unreadable_lines(path)]
+def judge(listing: Listing, checks: Sequence[ShardCheck]) -> VerifyReport:
+    """Compare what the shards of a listing turned out to be with its manifest."""
+    list_path, manifest = listing.folder / MANIFEST, listing.manifest
     owners = {record.sha256: name for name, record in manifest.shards.items()}
-    latest = next_number({*names, *manifest.shards, *manifest.dropped}) - 1
-    n_good, bad, newer = 0, unreadable, []
-    for name in sorted(names - manifest.dropped | manifest.shards.keys()):
-        path = folder / SHARDS / name
-        try:
-            _named_sha256(path, owners)
-            if shard_version(path) > SHARD_VERSION:
-                newer.append(path)
-                continue
-            found = inspect_shard(path, space)
-            n_good += 1
-            if (fault := _fault_of_list(manifest, found, latest)) is not None:
-                bad.append(BadShard(path=folder / MANIFEST, reason=fault, contradicted=name))
-        except CorruptShardError as exc:
-            listed = manifest.shards.get(name)
-            bad.append(BadShard(path=path, reason=str(exc), n_rows=0 if listed is None else listed.n_rows))
-    return VerifyReport(n_good=n_good, bad=tuple(bad), newer=tuple(newer))
+    bad = [BadShard(path=list_path, reason=f"line {number} cannot be read") for number in unreadable_lines(list_path)]
+    for check in checks:
+        name = check.path.name
+        if check.fault:
+            # Files that were swapped are told from damaged ones.
+            swapped = f": it is {owners[check.belies]}" if check.belies in owners else ""
+            n_rows = manifest.shards[name].n_rows if name in manifest.shards else 0
+            bad.append(BadShard(path=check.path, reason=check.fault + swapped, n_rows=n_rows))
+        elif check.found is not None and (fault := _fault_of_list(manifest, check.found, listing.latest)) is not None:
+            bad.append(BadShard(path=list_path, reason=fault, contradicted=name))
+    return VerifyReport(
+        n_good=sum(check.found is not None for check in checks),
+        bad=tuple(bad),
+        newer=tuple(check.path for check in checks if check.is_newer),
+    )
 
 
 def _fault_of_list(manifest: Manifest, found: ShardRecord, latest: int) -> str | None:
@@ -138,19 +181,22 @@ def drop_shard(shard: BadShard) -> None:
     append_dropped(shard.folder / MANIFEST, shard.path.name)
 
 
-def _named_sha256(path: Path, owners: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the checksum of a shard that has the one in its name, or raise ``CorruptShardError``.
+def _describe(path: Path, space: FeatureSpace, sha256: str) -> ShardRecord:
+    header = read_header(path, space)
+    return ShardRecord(
+        file=path.name,
+        sha256=sha256,
+        keys_sha256=keys_sha256(header.keys),
+        n_rows=len(header.keys),
+        n_bytes=path.stat().st_size,
+    )
 
-    ``owners`` are the names of shards by checksum, to tell files that were swapped from damaged ones.
-    """
+
+def _sha256(path: Path) -> str:
     try:
         with path.open("rb", buffering=0) as file:
-            sha256 = fresh_sha256_of(file)
+            return fresh_sha256_of(file)
     except FileNotFoundError as exc:
         raise CorruptShardError("is missing") from exc
     except OSError as exc:
         raise CorruptShardError(f"cannot be read ({exc.strerror})") from exc
-    if not name_fits(path.name, sha256):
-        swapped = f": it is {owners[sha256]}" if sha256 in owners else ""
-        raise CorruptShardError(f"does not have the checksum in its name{swapped}")
-    return sha256

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from bottleneck.cache.catalog import Catalog
-from bottleneck.cache.files import cache_errors, remove_stale_partials, sync_folder, write_whole
+from bottleneck.cache.files import cache_errors, publish, remove_stale_partials, sync_folder, write_whole
 from bottleneck.cache.format import FeatureRows, compose_shard, keys_sha256
-from bottleneck.cache.index import first_of_each
 from bottleneck.cache.keys import FeatureSpace
 from bottleneck.cache.layout import MANIFEST, SHARDS, SPACE_FILE
 from bottleneck.cache.locks import write_lock
@@ -23,11 +20,9 @@ from bottleneck.cache.manifest import (
     shard_name,
     write_manifest,
 )
+from bottleneck.cache.merging import Merge
 from bottleneck.cache.verify import inspect_shard
 from bottleneck.errors import CacheError, CorruptShardError
-
-Part = tuple[ShardRecord, FeatureRows]
-"""A shard to be merged and what it holds."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +65,7 @@ class SpaceWriter:
             remove_stale_partials(self.folder / SHARDS)
             self._is_swept = True
 
-    def write_shard(self, rows: FeatureRows, replaces: tuple[tuple[str, int], ...] = ()) -> None:
+    def write_shard(self, rows: FeatureRows) -> None:
         """Write rows as a shard and list it; to be called under the lock."""
         content = compose_shard(rows, self.space)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -80,42 +75,33 @@ class SpaceWriter:
             keys_sha256=keys_sha256(rows.keys),
             n_rows=len(rows.keys),
             n_bytes=len(content),
-            replaces=replaces,
         )
         write_whole(self._catalog.reader.path(record.file), content)
         append_shard(self.folder / MANIFEST, record)
         self._catalog.take_news()
 
-    def merge(self, records: list[ShardRecord]) -> None:
-        """Write the rows of shards as one, list it instead of them, and only then remove them; under the lock.
+    def take_in(self, merge: Merge) -> None:
+        """List a merged file instead of the shards it was made of, and only then remove them; under the lock.
 
-        Of rows with the same key the first is kept. Positions lead to where rows are now, except those of shards
-        that had such copies: these rows must be found again.
+        Positions lead to where rows are now, except those of shards that had copies: these rows must be found again.
+        The file is given up if one of the shards has gone meanwhile.
         """
-        parts: list[tuple[ShardRecord, FeatureRows]] = []
-        for record in records:
-            try:
-                parts.append((record, self._read_shard(record)))
-            except CorruptShardError as exc:
-                self._catalog.lose(record.file, str(exc))
-        if len(parts) < 2:
+        for name, fault in merge.damaged:
+            if name in self._catalog.records:
+                self._catalog.lose(name, fault)
+        if (file := merge.file) is None:
             return
-        whole, reduced = _without_copies(parts)
-        merged = [rows for _, rows in (*whole, *reduced)]
-        layers = {name: np.concatenate([rows.layers[name] for rows in merged]) for name, _ in self.space.layers}
-        replaces = tuple((record.file, record.n_rows) for record, _ in whole)
-        self.write_shard(FeatureRows(keys=np.concatenate([rows.keys for rows in merged]), layers=layers), replaces)
-        for record, _ in reduced:
-            append_dropped(self.folder / MANIFEST, record.file)
-        if reduced:
-            self._catalog.take_news()
-        for record, _ in parts:
-            self._remove(record.file)
-
-    def _read_shard(self, record: ShardRecord) -> FeatureRows:
-        reader, all_rows = self._catalog.reader, np.arange(record.n_rows)
-        layers = {name: reader.read_rows(record, name, all_rows) for name, _ in self.space.layers}
-        return FeatureRows(keys=reader.read_keys(record), layers=layers)
+        if not file.sources <= {record.file for record in self._catalog.live()}:
+            file.path.unlink(missing_ok=True)
+            return
+        record = file.as_record(self._catalog.next_number)
+        publish(file.path, self._catalog.reader.path(record.file))
+        append_shard(self.folder / MANIFEST, record)
+        for name in file.reduced:
+            append_dropped(self.folder / MANIFEST, name)
+        self._catalog.take_news()
+        for name in sorted(file.sources):
+            self._remove(name)
 
     def _remove(self, name: str) -> None:
         try:
@@ -169,21 +155,3 @@ class SpaceWriter:
         except CorruptShardError as exc:
             self._catalog.lose(name, str(exc))
             return None
-
-
-def _without_copies(parts: list[Part]) -> tuple[list[Part], list[Part]]:
-    """Return the parts that hold no copy of an earlier row, and what is left of the others without theirs."""
-    is_first = np.zeros(sum(len(rows.keys) for _, rows in parts), bool)
-    is_first[first_of_each(np.concatenate([rows.keys for _, rows in parts]))] = True
-    whole: list[Part] = []
-    reduced: list[Part] = []
-    start = 0
-    for record, rows in parts:
-        kept = is_first[start : start + len(rows.keys)]
-        start += len(rows.keys)
-        if kept.all():
-            whole.append((record, rows))
-        else:
-            layers = {name: features[kept] for name, features in rows.layers.items()}
-            reduced.append((record, FeatureRows(keys=rows.keys[kept], layers=layers)))
-    return whole, reduced

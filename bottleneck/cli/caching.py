@@ -11,7 +11,7 @@ from bottleneck.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from bottleneck import Backbone, FeatureCache
-    from bottleneck.cache import FeatureSpace
+    from bottleneck.cache import FeatureSpace, VerifyReport
     from bottleneck.progress import ProgressCallback
 
 
@@ -92,6 +92,12 @@ def cache(
     )
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "--n-jobs", help="Processes that share the work.", show_default="one"),
+]
+
+
 def verify(
     images: Annotated[
         Path | None,
@@ -108,6 +114,7 @@ def verify(
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
     device: opt.Device = "auto",
+    n_jobs: Workers = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     json: opt.Json = False,
@@ -119,17 +126,10 @@ def verify(
     opened = _open_cache(cache_dir)
     if images is not None:
         opt.check_images(str(images))
-    report = opened.repair() if repair else opened.verify()
-    for bad in report.bad:
-        print(f"damaged: {bad.path}: {bad.reason}" + ("" if bad.is_list else f" ({bad.n_rows} rows)"))
-    for newer in report.newer:
-        print(f"newer: {newer}: only a newer version of bottleneck-features can read it")
+    with progress_bars(enabled=not quiet) as progress:
+        report = (opened.repair if repair else opened.verify)(n_jobs=n_jobs, progress=progress)
     bad_shards = [bad for bad in report.bad if not bad.is_list]
-    n_faults = len(report.bad) - len(bad_shards)
-    dropped = " and dropped" if repair and bad_shards else ""
-    print(f"{report.n_good} shards are good, {len(bad_shards)} damaged{dropped} ({report.n_bad_rows} rows)")
-    if n_faults:
-        print(f"{n_faults} faults in lists of shards{', mended' if repair else ''}; no row is lost by them")
+    _print_findings(report, n_damaged=len(bad_shards), mended=repair)
     extracted = 0
     if repair and bad_shards:
         damaged = {bad.folder.name for bad in bad_shards}
@@ -148,16 +148,37 @@ def verify(
         good=report.n_good,
         damaged=len(bad_shards),
         damaged_rows=report.n_bad_rows,
-        list_faults=n_faults,
+        list_faults=len(report.bad) - len(bad_shards),
         rows_extracted=extracted,
     )
     if report.bad and not repair:
         raise typer.Exit(1)
 
 
-def compact(cache_dir: opt.CacheDir = None, verbose: opt.Verbose = False, json: opt.Json = False) -> None:
+def _print_findings(report: "VerifyReport", *, n_damaged: int, mended: bool) -> None:
+    """Print every damaged file and how many there are."""
+    for bad in report.bad:
+        print(f"damaged: {bad.path}: {bad.reason}" + ("" if bad.is_list else f" ({bad.n_rows} rows)"))
+    for newer in report.newer:
+        print(f"newer: {newer}: only a newer version of bottleneck-features can read it")
+    dropped = " and dropped" if mended and n_damaged else ""
+    print(f"{report.n_good} shards are good, {n_damaged} damaged{dropped} ({report.n_bad_rows} rows)")
+    if n_faults := len(report.bad) - n_damaged:
+        print(f"{n_faults} faults in lists of shards{', mended' if mended else ''}; no row is lost by them")
+
+
+def compact(
+    cache_dir: opt.CacheDir = None,
+    n_jobs: Workers = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    json: opt.Json = False,
+) -> None:
     """Write the many small shards of a feature cache as few large ones. Stopped at any moment, nothing is lost."""
-    report = _open_cache(cache_dir).compact()
+    from bottleneck.progress import progress_bars
+
+    with progress_bars(enabled=not quiet) as progress:
+        report = _open_cache(cache_dir).compact(n_jobs=n_jobs, progress=progress)
     print(f"{report.shards_before} shards became {report.shards_after}, of {report.n_bytes / 2**20:.1f} MiB in all")
     emit(json, shards_before=report.shards_before, shards_after=report.shards_after, bytes=report.n_bytes)
 

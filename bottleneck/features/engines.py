@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import get_active_backend
+from joblib import delayed, effective_n_jobs
 
 from bottleneck.backbones import Backbone
 from bottleneck.cache import FeatureCache
@@ -22,6 +21,7 @@ from bottleneck.features.parts import JobSize, Pace, cut, rows_of_part
 from bottleneck.features.space import STORED_BYTES, feature_space
 from bottleneck.features.worker import PartReport, WorkOrder, cache_part, pack, settle_on_worker
 from bottleneck.images import ImageSource, part_of
+from bottleneck.workers import results_of
 
 ENGINES = ("joblib", "dask")
 LOOKED_AT = 512
@@ -53,24 +53,9 @@ def parse_engine(engine: str, scheduler: str | None) -> None:
         raise wrong_parameter("cache_features", "scheduler", "None unless engine='dask'", scheduler)
 
 
-def parse_n_jobs(n_jobs: int | None) -> int | None:
-    """Refuse what is no number of processes."""
-    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0):
-        allowed = "None or a positive number of processes, or -1 for all cores"
-        raise wrong_parameter("cache_features", "n_jobs", allowed, n_jobs)
-    return n_jobs
-
-
 def batch_rows(settings: ExtractionSettings) -> int:
     """Return the rows of a batch, or what is taken for them where each worker decides for itself."""
     return settings.batch_size if isinstance(settings.batch_size, int) else UNKNOWN_BATCH
-
-
-def runs_here(n_jobs: int | None) -> bool:
-    """Say whether joblib would compute in this process: asked for one, or nobody has configured more."""
-    backend, _ = get_active_backend()
-    is_local = backend.default_n_jobs == 1  # -1 on a cluster, which may have a single worker
-    return n_jobs == 1 or (n_jobs is None and is_local and effective_n_jobs(None) == 1)
 
 
 def reports_from_joblib(
@@ -100,7 +85,7 @@ def reports_from_joblib(
             handed_out = _noting(parts, unfinished)
             tasks = (delayed(cache_part)(packed, token, part_of(job.source, rows), rows) for rows in handed_out)
             try:
-                for report in Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks):
+                for report in results_of(tasks, n_jobs=n_jobs, in_order=False):
                     if report.trouble:
                         unfinished[report.rows] = f"{report.worker}: {report.trouble}"
                     else:

@@ -24,10 +24,8 @@ from bottleneck.features.engines import (
     ParallelJob,
     batch_rows,
     parse_engine,
-    parse_n_jobs,
     reports_from_dask,
     reports_from_joblib,
-    runs_here,
     settle_on_cluster,
 )
 from bottleneck.features.parts import rows_of_shard
@@ -35,6 +33,7 @@ from bottleneck.features.space import feature_space, settle_precision
 from bottleneck.features.worker import PartReport
 from bottleneck.images import as_image_source, subset
 from bottleneck.progress import Progress, ProgressCallback, silent
+from bottleneck.workers import parse_n_jobs, runs_here
 
 ON_ERROR = ("raise", "skip")
 
@@ -127,7 +126,7 @@ def cache_features(
     """
     parse_on_error(on_error, "cache_features")
     parse_engine(engine, scheduler)
-    parse_n_jobs(n_jobs)
+    parse_n_jobs(n_jobs, owner="cache_features")
     began = time.monotonic()
     source = as_image_source(X)
     settings = settings or ExtractionSettings()

@@ -1,14 +1,17 @@
 """Features of a source that stay on disk: read in blocks, or row by row, with memory for one block only."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bottleneck.cache import FeatureCache, SpaceStore
+from bottleneck.cache import FeatureCache, FeatureSpace, SpaceStore
 from bottleneck.errors import CacheError, CorruptShardError
 from bottleneck.extraction import Extractor, Precision
 from bottleneck.features.chunks import FeatureChunk, feature_chunks
@@ -20,6 +23,9 @@ from bottleneck.progress import ProgressCallback, silent
 BLOCK_BYTES = 32 * 1024 * 1024
 """Memory of one block: large enough that reading is sequential and the arithmetic on it runs at full speed."""
 
+_one_at_a_time = threading.Lock()
+"""A store is for one thread at a time, and a worker may have several."""
+
 RUN_AGAIN = "Run cache_features again: it extracts what is missing."
 
 
@@ -29,7 +35,8 @@ class FeatureBlocks:
 
     Iterating yields consecutive blocks (m, n_features), as often as it is asked to; ``blocks[i:j]`` and
     ``blocks[indices]`` return such rows as an array, ``take(indices)`` these rows as blocks again, for a fold.
-    Checksums are compared before the first row of a shard is read in this process.
+    Checksums are compared before the first row of a shard is read in this process. Pickled, as for workers that fit a
+    head together, they are the keys of the rows: whoever gets them has to see the cache folder under the same path.
 
     Attributes
     ----------
@@ -80,12 +87,19 @@ class FeatureBlocks:
         wanted = self.keys[rows]
         return self._read(wanted) if wanted.ndim == 2 else self._read(wanted[None])[0]
 
-    def take(self, rows: NDArray[np.integer]) -> "FeatureBlocks":
+    def take(self, rows: NDArray[np.integer] | slice) -> "FeatureBlocks":
         """Return some of the rows, in the order given, as blocks."""
         return FeatureBlocks(store=self.store, keys=self.keys[rows], layer=self.layer, block_rows=self.block_rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.store.folder.parent, self.store.space, self.keys, self.layer, self.block_rows)
+
     def _read(self, keys: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Read rows by key: straight from a memory-mapped shard where they lie together."""
+        with _one_at_a_time:
+            return self._read_alone(keys)
+
+    def _read_alone(self, keys: NDArray[np.uint8]) -> NDArray[np.float32]:
         positions = self.store.find(keys)
         if (positions < 0).any():  # another process may have stored them again
             self.store.refresh()
@@ -98,6 +112,18 @@ class FeatureBlocks:
         except CorruptShardError as exc:
             raise CacheError(f"{exc}\n{RUN_AGAIN}") from exc
         return blocks[0].astype(np.float32) if blocks else np.empty((0, self.n_features), np.float32)
+
+
+@cache
+def _store_here(cache_dir: Path, space: FeatureSpace) -> SpaceStore:
+    """Return this process's store for rows that come from other processes: it indexes their keys once."""
+    return FeatureCache(cache_dir).space(space)
+
+
+def _reopened(
+    cache_dir: Path, space: FeatureSpace, keys: NDArray[np.uint8], layer: str, block_rows: int
+) -> FeatureBlocks:
+    return FeatureBlocks(store=_store_here(cache_dir, space), keys=keys, layer=layer, block_rows=block_rows)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bottleneck.heads.arrays import as_features
-from bottleneck.heads.blocks import BlockReader, FeatureBlocks, MemoryLimit, is_blocks
+from bottleneck.heads.blocks import BlockReader, FeatureBlocks, MemoryLimit, is_blocks, parse_workers
 from bottleneck.heads.calibration import log_probabilities
 from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import CrossValidation, Folds
@@ -39,6 +39,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     max_iter: int
     tol: float
     memory_limit: MemoryLimit
+    n_jobs: int | None
     random_state: int | np.random.RandomState | None
 
     classes_: NDArray[Any]
@@ -99,7 +100,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, blocks: FeatureBlocks, y: Any, *, sample_weight: Any, groups: Any, loss: Loss | None, calibrate: bool
     ) -> StreamedFit:
         """Fit to features that pass by in blocks; loss None is the logistic one for so many classes."""
-        reader = BlockReader(blocks)
+        reader = BlockReader(blocks, n_jobs=parse_workers(blocks, self.n_jobs, owner=type(self).__name__))
         given = parse_labels(
             self,
             y,

@@ -1,20 +1,28 @@
-"""Features that come in blocks of rows, because they are too many for memory."""
+"""Features that come in blocks of rows, because they are too many for memory; and who goes through them."""
 
 import mmap
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
+from joblib import delayed
 from numpy.typing import NDArray
 
-from bottleneck.errors import InvalidInputError
+from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.heads.normalize import RowNormalization, normalize_rows
+from bottleneck.heads.threads import one_thread
 from bottleneck.memory import available_memory
+from bottleneck.workers import results_in_order, runs_here
 
 Floats = NDArray[np.floating[Any]]
 MemoryLimit = Literal["auto"] | int | float
+T = TypeVar("T")
 
 BLOCK_ROWS = 2048
+
+SPAN_BYTES = 2**26
+"""Features, in single precision, of the rows that are one task: a tenth of a second or more, beside which handing it
+out costs nothing, and few enough that four workers share 100,000 rows of a thousand features evenly."""
 
 BYTES_PER_NUMBER = 24
 """What a fit in memory holds for each number of the features at its peak: as given, normalised, and for the path."""
@@ -42,8 +50,20 @@ class FeatureBlocks(Protocol):
         ...
 
 
+@runtime_checkable
+class RowBlocks(FeatureBlocks, Protocol):
+    """Blocks of which some rows can be had without going through the others: by workers, each of which takes its own.
+
+    Pickled for them, rows should be where they are to be found rather than the features themselves.
+    """
+
+    def take(self, rows: Any) -> FeatureBlocks:
+        """Return the rows of a slice, or of an array of indices in its order, as blocks again."""
+        ...
+
+
 class ArrayBlocks:
-    """The blocks of an array or a memory map; of a map no more than a block stays in memory."""
+    """The blocks of an array or a memory map; of a map no more than a block stays in memory, and none is pickled."""
 
     def __init__(self, array: Floats, *, n_rows: int = BLOCK_ROWS) -> None:
         self.array = array
@@ -57,6 +77,18 @@ class ArrayBlocks:
             yield self.array[start : start + self.n_rows]
             if mapped is not None:
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+    def take(self, rows: Any) -> "ArrayBlocks":
+        """Return some rows: views for a slice."""
+        return ArrayBlocks(self.array[rows], n_rows=self.n_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = _place(self.array)
+        return (ArrayBlocks, (self.array,)) if place is None else (_mapped_blocks, place)
+
+
+def _mapped_blocks(path: str, dtype: Any, offset: int, shape: tuple[int, int]) -> ArrayBlocks:
+    return ArrayBlocks(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape))
 
 
 def is_blocks(values: object) -> TypeGuard[FeatureBlocks]:
@@ -86,11 +118,24 @@ def load_blocks(blocks: FeatureBlocks) -> Floats:
     return np.concatenate(list(blocks))
 
 
-class BlockReader:
-    """Goes through blocks again and again, checks their shape, and counts how often."""
+def parse_workers(blocks: FeatureBlocks, n_jobs: int | None, *, owner: str) -> int | None:
+    """Refuse several workers for blocks that can only be gone through in order."""
+    if n_jobs in (None, 1) or isinstance(blocks, RowBlocks):
+        return n_jobs
+    hint = "Give them a method take(rows) that returns some of their rows as blocks."
+    raise wrong_parameter(owner, "n_jobs", "None or 1 for blocks that only come in order", n_jobs, hint)
 
-    def __init__(self, blocks: FeatureBlocks) -> None:
+
+class BlockReader:
+    """Goes through blocks again and again, alone or with workers, checks their shape, and counts how often.
+
+    ``n_jobs`` None is this process with all its cores, or what ``joblib.parallel_config`` says; a number is that many
+    workers of one core each.
+    """
+
+    def __init__(self, blocks: FeatureBlocks, *, n_jobs: int | None = None) -> None:
         self.blocks = blocks
+        self.n_jobs = n_jobs
         self.n_passes = 0
 
     @property
@@ -129,6 +174,53 @@ class BlockReader:
         if start != self.n_samples:
             raise InvalidInputError(f"The blocks have {start} rows in all, but their n_samples is {self.n_samples}.")
 
+    def first_row(self, rows: RowNormalization = "none") -> Floats | None:
+        """Return the first row (d,), None if there is none."""
+        first = self.blocks.take(slice(0, 1)) if isinstance(self.blocks, RowBlocks) else self.blocks
+        for block in first:
+            if len(block):
+                row = block[:1].astype(np.float32) if block.dtype == np.float16 else block[:1]
+                return normalize_rows(row, rows).copy().reshape(-1)
+        return None
+
+    def spans(self) -> list[slice]:
+        """Cut the rows into tasks, by the features alone, so that sums do not depend on who does them."""
+        if not isinstance(self.blocks, RowBlocks):
+            return [slice(0, self.n_samples)]
+        n_rows = max(1, SPAN_BYTES // (4 * self.n_features) // BLOCK_ROWS) * BLOCK_ROWS
+        return [slice(start, min(start + n_rows, self.n_samples)) for start in range(0, self.n_samples, n_rows)]
+
+    def map(self, function: Callable[..., T], *by_row: NDArray[Any], shared: tuple[Any, ...] = ()) -> Iterator[T]:
+        """Yield ``function(reader, *rows, *shared)`` for each span in order: a reader and arrays of its rows only.
+
+        One pass. What is yielded has to be added up in the order it comes.
+        """
+        spans, n_passes = self.spans(), self.n_passes
+        self.n_passes += 1
+
+        def arguments(span: slice) -> tuple[Any, ...]:
+            part = BlockReader(self.blocks.take(span) if isinstance(self.blocks, RowBlocks) else self.blocks)
+            part.n_passes = n_passes
+            return function, part, tuple(rows[span] for rows in by_row), *shared
+
+        if self.n_jobs is None and runs_here(None):
+            yield from (_call(*arguments(span)) for span in spans)
+        elif not isinstance(self.blocks, RowBlocks) or runs_here(self.n_jobs):
+            yield from (_call_on_one_core(*arguments(span)) for span in spans)
+        else:
+            tasks = (delayed(_call_on_one_core)(*arguments(span)) for span in spans)
+            with one_thread():  # here, too: workers may be threads of this process
+                yield from results_in_order(tasks, n_jobs=self.n_jobs)
+
+
+def _call(function: Callable[..., T], part: BlockReader, rows: tuple[NDArray[Any], ...], *shared: Any) -> T:
+    return function(part, *rows, *shared)
+
+
+def _call_on_one_core(function: Callable[..., T], part: BlockReader, rows: tuple[Any, ...], *shared: Any) -> T:
+    with one_thread():
+        return function(part, *rows, *shared)
+
 
 class RowsOfBlocks:
     """Rows of blocks by their number, read when they are asked for, as from an array."""
@@ -145,10 +237,13 @@ class RowsOfBlocks:
         wanted = self.rows[positions]
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]
-        parts = [
-            block[ordered[np.searchsorted(ordered, at.start) : np.searchsorted(ordered, at.stop)] - at.start]
-            for at, block in self.reader.read()
-        ]
+        if isinstance(self.reader.blocks, RowBlocks):
+            parts = [block for _, block in BlockReader(self.reader.blocks.take(ordered)).read()]
+        else:
+            parts = [
+                block[ordered[np.searchsorted(ordered, at.start) : np.searchsorted(ordered, at.stop)] - at.start]
+                for at, block in self.reader.read()
+            ]
         gathered = np.concatenate(parts)
         result = np.empty_like(gathered)
         result[order] = gathered
@@ -162,3 +257,13 @@ def _mapping(array: Any) -> mmap.mmap | None:
     while isinstance(array, np.ndarray):
         array = array.base
     return array if isinstance(array, mmap.mmap) else None
+
+
+def _place(array: Any) -> tuple[str, Any, int, tuple[int, ...]] | None:
+    """Return where in which file the rows of a memory map are, if they are consecutive there and unchanged here."""
+    if _mapping(array) is None or array.filename is None or not array.flags.c_contiguous:
+        return None
+    whole = array
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    return str(array.filename), array.dtype, whole.offset + array.ctypes.data - whole.ctypes.data, array.shape

@@ -82,6 +82,10 @@ class LogisticHead(Head):
     memory_limit
         Bytes that a fit in memory may take: features that need more are gone through on disk, to the same result
         (``cv`` has to be a number then). ``"auto"`` is half of what is available.
+    n_jobs
+        Worker processes that go through features on disk together, on one core each; whatever their number, the result
+        is the same to the last bit. None is this process with all its cores, or what ``joblib.parallel_config`` says,
+        such as a Dask cluster. Features in memory need none.
     random_state
         Seeds the folds, and the sample that is screened when there are thousands of rows.
 
@@ -127,6 +131,7 @@ class LogisticHead(Head):
         max_iter: int = 1000,
         tol: float = 1e-7,
         memory_limit: MemoryLimit = "auto",
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.Cs = Cs
@@ -136,6 +141,7 @@ class LogisticHead(Head):
         self.max_iter = max_iter
         self.tol = tol
         self.memory_limit = memory_limit
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:

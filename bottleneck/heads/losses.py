@@ -6,6 +6,7 @@ classes). Rows come last, so that the exponentials run over contiguous memory.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,10 @@ def _softmax_bend(residuals: Floats, labels: NDArray[np.intp], changes: Floats) 
     return bent
 
 
-def _diagonal_bend(curvature: Callable[[Floats], Floats]) -> Callable[[Floats, NDArray[np.intp], Floats], Floats]:
-    return lambda residuals, labels, changes: curvature(residuals) * changes
+def _diagonal_bend(
+    curvature: Callable[[Floats], Floats], residuals: Floats, labels: NDArray[np.intp], changes: Floats
+) -> Floats:
+    return curvature(residuals) * changes
 
 
 def _hinge_curvature(residuals: Floats) -> Floats:
@@ -85,5 +88,9 @@ def _hinge_curvature(residuals: Floats) -> Floats:
 
 
 SOFTMAX = Loss(residuals=_softmax, curvature=_probability_curvature, bend=_softmax_bend)
-SIGMOID = Loss(residuals=_sigmoid, curvature=_probability_curvature, bend=_diagonal_bend(_probability_curvature))
-SQUARED_HINGE = Loss(residuals=_squared_hinge, curvature=_hinge_curvature, bend=_diagonal_bend(_hinge_curvature))
+SIGMOID = Loss(
+    residuals=_sigmoid, curvature=_probability_curvature, bend=partial(_diagonal_bend, _probability_curvature)
+)
+SQUARED_HINGE = Loss(
+    residuals=_squared_hinge, curvature=_hinge_curvature, bend=partial(_diagonal_bend, _hinge_curvature)
+)

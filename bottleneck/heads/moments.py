@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads.blocks import BlockReader
 from bottleneck.heads.linear import CONSTANT_VARIANCE
-from bottleneck.heads.normalize import Normalization, Normalizer, row_normalization
+from bottleneck.heads.normalize import Normalization, Normalizer, RowNormalization, row_normalization
 
 Floats = NDArray[np.floating[Any]]
 
@@ -79,23 +79,17 @@ def measure_moments(
     InvalidInputError
         There are no rows.
     """
-    d = reader.n_features
-    origin: Floats | None = None
-    total, gram = np.zeros(d), np.zeros((d, d))
-    summed, first, second = np.zeros(n_folds + 1), np.zeros((n_folds + 1, d)), np.zeros((n_folds + 1, d))
-    folds = np.append(np.arange(n_folds), -1)[:, None]
-    for at, rows in reader.read(row_normalization(kind)):
-        origin = rows[0].copy() if origin is None else origin
-        moved = rows - origin
-        gram += moved.T @ moved
-        shares = (parts[at] == folds) * weights[at]
-        wide = moved.astype(float)
-        total += wide.sum(axis=0)
-        summed += shares.sum(axis=1)
-        first += shares @ wide
-        second += shares @ np.square(wide, out=wide)
+    rows = row_normalization(kind)
+    origin = reader.first_row(rows)
     if origin is None:
         raise InvalidInputError("There are no features: the blocks have no rows.")
+    d = reader.n_features
+    total, gram = np.zeros(d), np.zeros((d, d))
+    summed, first, second = np.zeros(n_folds + 1), np.zeros((n_folds + 1, d)), np.zeros((n_folds + 1, d))
+    sums = (total, gram, summed, first, second)
+    for sums_of_span in reader.map(_sum_span, weights, parts, shared=(rows, origin, n_folds)):
+        for whole, part in zip(sums, sums_of_span, strict=True):
+            whole += part
     return Moments(
         kind=kind,
         n_samples=reader.n_samples,
@@ -107,6 +101,26 @@ def measure_moments(
         first=first,
         second=second,
     )
+
+
+def _sum_span(
+    reader: BlockReader, weights: Floats, parts: NDArray[np.intp], rows: RowNormalization, origin: Floats, n_folds: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Return total, gram, weights, first and second of :class:`Moments` for some of the rows."""
+    d = reader.n_features
+    total, gram = np.zeros(d), np.zeros((d, d))
+    summed, first, second = np.zeros(n_folds + 1), np.zeros((n_folds + 1, d)), np.zeros((n_folds + 1, d))
+    folds = np.append(np.arange(n_folds), -1)[:, None]
+    for at, block in reader.read(rows):
+        moved = block - origin
+        gram += moved.T @ moved
+        shares = (parts[at] == folds) * weights[at]
+        wide = moved.astype(float)
+        total += wide.sum(axis=0)
+        summed += shares.sum(axis=1)
+        first += shares @ wide
+        second += shares @ np.square(wide, out=wide)
+    return total, gram, summed, first, second
 
 
 def _mean_and_variance(weight: Any, first: Floats, second: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,12 +1,13 @@
 """Fits many linear heads at once on features that pass by in blocks: every fold, and several Cs.
 
 The same problem as in :mod:`solver`, preconditioned along the same axes, but the features are never rotated: each
-step turns the few coefficients to the features and the gradients back.
+step turns the few coefficients to the features and the gradients back. What a pass sums up, it sums span by span of the
+rows, which are tasks of their own.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from bottleneck.heads.normalize import Normalizer, row_normalization
 from bottleneck.heads.solver import BLOCK_ELEMENTS, CURVATURE_FLOOR
 
 Floats = NDArray[np.floating[Any]]
+T = TypeVar("T")
 
 ALL_ROWS = -2
 """The fold of a head that trains on every row."""
@@ -60,6 +62,50 @@ class StreamedProblem:
         ]
         trained: NDArray[np.float64] = every - np.array(held, dtype=float).reshape(self.n_folds, n_classes)
         return trained
+
+    def map(
+        self, function: Callable[..., T], *shared: Any, marked: NDArray[np.bool_] | np.bool_ = np.False_
+    ) -> Iterator[T]:
+        """Yield ``function(span, *shared)`` for each span of the rows, in order; one pass."""
+        by_row = (self.labels, self.weights, self.parts, np.broadcast_to(marked, self.labels.shape))
+        return self.reader.map(_on_span, *by_row, shared=(self.normalizer, self.loss, function, *shared))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Span:
+    """Some consecutive rows of a problem: what a task gets."""
+
+    reader: BlockReader
+    labels: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    parts: NDArray[np.intp]
+    marked: NDArray[np.bool_]
+    normalizer: Normalizer
+    loss: Loss
+
+    def centred(self, dtype: type[np.floating[Any]], *, n_logits: int = 1) -> Iterator[tuple[slice, Floats]]:
+        """Yield where each block belongs, and its rows without the centre."""
+        n_rows = min(BLOCK_ROWS, max(256, BLOCK_ELEMENTS // n_logits))
+        center = self.normalizer.center.astype(dtype)
+        for at, rows in self.reader.read(row_normalization(self.normalizer.kind), n_rows=n_rows):
+            yield at, rows.astype(dtype, copy=False) - center
+
+
+def _on_span(
+    reader: BlockReader,
+    labels: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    parts: NDArray[np.intp],
+    marked: NDArray[np.bool_],
+    normalizer: Normalizer,
+    loss: Loss,
+    function: Callable[..., T],
+    *shared: Any,
+) -> T:
+    span = _Span(
+        reader=reader, labels=labels, weights=weights, parts=parts, marked=marked, normalizer=normalizer, loss=loss
+    )
+    return function(span, *shared)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,20 +185,39 @@ def untrained_curvature(problem: StreamedProblem, fold_weights: Floats) -> NDArr
 
 
 def score_held_out(problem: StreamedProblem, heads: StreamedHeads, kept: NDArray[np.intp]) -> list[HeldOut]:
-    """Return what the heads of each C, which lie fold after fold, say of the rows held out; one pass."""
-    n_Cs = len(heads.folds) // problem.n_folds
-    weight, losses = 0.0, np.zeros(n_Cs)
-    decisions = np.full((n_Cs, len(kept), problem.n_outputs), np.nan, dtype=np.float32)
-    for rows, decided in _decide_held_out(problem, heads):
-        labels, weights = problem.labels[rows], problem.weights[rows]
-        weight += weights.sum()
-        losses += [weights @ log_losses(logits, labels) for logits in decided]
-        wanted, places = _places(kept, rows)
-        decisions[:, places] = decided[:, wanted]
+    """Return what the heads of each C, which lie fold after fold, say of the rows held out; one pass.
+
+    ``kept`` are the sorted rows whose decisions are to be kept.
+    """
+    weight, losses = 0.0, np.zeros(len(heads.folds) // problem.n_folds)
+    marked = np.zeros(len(problem.labels), dtype=bool)
+    marked[kept] = True
+    decisions: list[NDArray[np.float32]] = []
+    for scored, lost, decided in problem.map(_score_span, *_by_fold(problem, heads), marked=marked):
+        weight += scored
+        losses += lost
+        decisions.append(decided)
     return [
         HeldOut(weight=weight, log_loss=float(loss), kept=logits)
-        for loss, logits in zip(losses, decisions, strict=True)
+        for loss, logits in zip(losses, np.concatenate(decisions, axis=1), strict=True)
     ]
+
+
+def _score_span(
+    span: _Span, weight: NDArray[np.float32], intercept: Floats
+) -> tuple[float, NDArray[np.float64], NDArray[np.float32]]:
+    """Return weight and losses (n_Cs,) of rows that are held out, and decisions (n_Cs, n_marked, n_outputs)."""
+    n_Cs, _, n_outputs, _ = weight.shape
+    total, losses = 0.0, np.zeros(n_Cs)
+    places = np.cumsum(span.marked) - 1
+    decisions = np.full((n_Cs, int(span.marked.sum()), n_outputs), np.nan, dtype=np.float32)
+    for rows, decided in _decide_held_out(span, weight, intercept):
+        labels, weights = span.labels[rows], span.weights[rows]
+        total += float(weights.sum())
+        losses += [weights @ log_losses(logits, labels) for logits in decided]
+        wanted = span.marked[rows]
+        decisions[:, places[rows[wanted]]] = decided[:, wanted]
+    return total, losses, decisions
 
 
 def judge_held_out(
@@ -162,74 +227,83 @@ def judge_held_out(
 
     (n,) each; NaN is the log-loss of rows that no fold holds out.
     """
-    right, losses = np.zeros(len(problem.labels), dtype=bool), np.full(len(problem.labels), np.nan)
-    for rows, (logits,) in _decide_held_out(problem, heads):
+    judged = list(problem.map(_judge_span, *_by_fold(problem, heads), slope))
+    return np.concatenate([right for right, _ in judged]), np.concatenate([losses for _, losses in judged])
+
+
+def _judge_span(
+    span: _Span, weight: NDArray[np.float32], intercept: Floats, slope: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    right, losses = np.zeros(len(span.labels), dtype=bool), np.full(len(span.labels), np.nan)
+    for rows, (logits,) in _decide_held_out(span, weight, intercept):
         predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
-        right[rows] = predicted == problem.labels[rows]
-        losses[rows] = log_losses(slope * logits, problem.labels[rows])
+        right[rows] = predicted == span.labels[rows]
+        losses[rows] = log_losses(slope * logits, span.labels[rows])
     return right, losses
 
 
-def _decide_held_out(
-    problem: StreamedProblem, heads: StreamedHeads
-) -> Generator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Yield rows (m,) that a fold holds out and their decisions (n_Cs, m, n_outputs), block by block."""
+def _by_fold(problem: StreamedProblem, heads: StreamedHeads) -> tuple[NDArray[np.float32], Floats]:
+    """Return coefficients (n_Cs, n_folds, n_outputs, d) on centred rows, and intercepts (n_Cs, n_folds, n_outputs)."""
     n_Cs = len(heads.folds) // problem.n_folds
     weight = (heads.coef / problem.normalizer.scale).reshape(n_Cs, problem.n_folds, problem.n_outputs, -1)
-    weight_t = weight.astype(np.float32).swapaxes(2, 3)
-    intercept = heads.intercept.reshape(n_Cs, problem.n_folds, 1, problem.n_outputs)
-    for at, rows in _centred(problem, np.float32):
-        for fold in range(problem.n_folds):
-            chosen = np.flatnonzero((problem.parts[at] == fold) & (problem.weights[at] > 0))
-            yield at.start + chosen, rows[chosen] @ weight_t[:, fold] + intercept[:, fold]
+    return weight.astype(np.float32), heads.intercept.reshape(n_Cs, problem.n_folds, problem.n_outputs)
 
 
-def _places(kept: NDArray[np.intp], rows: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Say which of ``rows`` are among the sorted rows ``kept``, and where."""
-    places = np.searchsorted(kept, rows)
-    wanted = np.zeros(len(rows), dtype=bool)
-    inside = places < len(kept)
-    wanted[inside] = kept[places[inside]] == rows[inside]
-    return wanted, places[wanted]
-
-
-def _centred(problem: StreamedProblem, dtype: type[np.floating[Any]], *, n_logits: int = 1) -> Any:
-    """Yield where each block belongs, and its rows without the centre."""
-    n_rows = min(BLOCK_ROWS, max(256, BLOCK_ELEMENTS // n_logits))
-    center = problem.normalizer.center.astype(dtype)
-    for at, rows in problem.reader.read(row_normalization(problem.normalizer.kind), n_rows=n_rows):
-        yield at, rows.astype(dtype, copy=False) - center
+def _decide_held_out(
+    span: _Span, weight: NDArray[np.float32], intercept: Floats
+) -> Generator[tuple[NDArray[np.intp], Floats]]:
+    """Yield rows (m,) that a fold holds out and their decisions (n_Cs, m, n_outputs), block by block."""
+    weight_t = weight.swapaxes(2, 3)
+    for at, rows in span.centred(np.float32):
+        for fold in range(weight.shape[1]):
+            chosen = np.flatnonzero((span.parts[at] == fold) & (span.weights[at] > 0))
+            yield at.start + chosen, rows[chosen] @ weight_t[:, fold] + intercept[:, fold, None]
 
 
 def _sum_losses(
     problem: StreamedProblem, folds: NDArray[np.intp], coef: Floats, intercept: Floats, dtype: type[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the losses (n_heads,) of the training rows, and their derivatives by coefficients and intercepts."""
-    n_heads, n_outputs, d = coef.shape
-    weight = (coef / problem.normalizer.scale).reshape(-1, d).astype(dtype)
-    bias = intercept.reshape(-1, 1).astype(dtype)
-    values, pulled, shifted = np.zeros(n_heads), np.zeros_like(weight, dtype=float), np.zeros(intercept.shape)
-    for at, rows in _centred(problem, dtype, n_logits=len(weight)):
-        residuals = (weight @ rows.T + bias).reshape(n_heads, n_outputs, -1)
-        losses = problem.loss.residuals(residuals, problem.labels[at])
-        given = (problem.weights[at] * (problem.parts[at] != folds[:, None])).astype(dtype)
+    weight = (coef / problem.normalizer.scale).reshape(-1, coef.shape[2]).astype(dtype)
+    values, pulled, shifted = np.zeros(len(coef)), np.zeros_like(weight, dtype=float), np.zeros(intercept.shape)
+    for lost, pulled_here, shifted_here in problem.map(_sum_losses_of_span, folds, weight, intercept.astype(dtype)):
+        values += lost
+        pulled += pulled_here
+        shifted += shifted_here
+    return values, pulled.reshape(coef.shape) / problem.normalizer.scale, shifted
+
+
+def _sum_losses_of_span(
+    span: _Span, folds: NDArray[np.intp], weight: Floats, intercept: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    values, pulled, shifted = np.zeros(len(folds)), np.zeros_like(weight, dtype=float), np.zeros(intercept.shape)
+    for at, rows in span.centred(weight.dtype.type, n_logits=len(weight)):
+        residuals = (weight @ rows.T + intercept.reshape(-1, 1)).reshape(*intercept.shape, -1)
+        losses = span.loss.residuals(residuals, span.labels[at])
+        given = (span.weights[at] * (span.parts[at] != folds[:, None])).astype(weight.dtype)
         values += (given * losses).sum(axis=1, dtype=float)
         residuals *= given[:, None]
         pulled += residuals.reshape(len(weight), -1) @ rows
         shifted += residuals.sum(axis=2, dtype=float)
-    return values, pulled.reshape(coef.shape) / problem.normalizer.scale, shifted
+    return values, pulled, shifted
 
 
 def _curvature(problem: StreamedProblem, heads: StreamedHeads, dtype: type[np.floating[Any]]) -> NDArray[np.float64]:
     """Return the second derivative of the loss by the intercepts (n_heads, n_outputs); one pass."""
     weight = (heads.coef / problem.normalizer.scale).reshape(-1, problem.reader.n_features).astype(dtype)
-    bias = heads.intercept.reshape(-1, 1).astype(dtype)
     bend = np.zeros(heads.intercept.shape)
-    for at, rows in _centred(problem, dtype, n_logits=len(weight)):
-        residuals = (weight @ rows.T + bias).reshape(*bend.shape, -1)
-        problem.loss.residuals(residuals, problem.labels[at])
-        given = problem.weights[at] * (problem.parts[at] != heads.folds[:, None])
-        bend += (problem.loss.curvature(residuals) * given[:, None]).sum(axis=2, dtype=float)
+    for of_span in problem.map(_curvature_of_span, heads.folds, weight, heads.intercept.astype(dtype)):
+        bend += of_span
+    return bend
+
+
+def _curvature_of_span(span: _Span, folds: NDArray[np.intp], weight: Floats, intercept: Floats) -> NDArray[np.float64]:
+    bend = np.zeros(intercept.shape)
+    for at, rows in span.centred(weight.dtype.type, n_logits=len(weight)):
+        residuals = (weight @ rows.T + intercept.reshape(-1, 1)).reshape(*bend.shape, -1)
+        span.loss.residuals(residuals, span.labels[at])
+        given = span.weights[at] * (span.parts[at] != folds[:, None])
+        bend += (span.loss.curvature(residuals) * given[:, None]).sum(axis=2, dtype=float)
     return bend
 
 

@@ -1,10 +1,14 @@
-"""From features on disk to a fitted linear head in bounded memory.
+"""From features on disk to a fitted linear head in bounded memory, by this process or by workers.
 
 What is kept: labels, weights, folds and marks of copies (some tens of bytes a row), the Gram matrix (d x d), and the
 heads in work. What is read: the features, once for copies, twice for the screen (of which at most a few thousand rows
 are kept, the same ones as in memory), once for centre, scales and axes; then once for each step of all folds and a
 decade of Cs together (10 to 25 steps a decade), once for what held-out rows say at the best C, and once for each step
-of the final head (10 to 50).
+of the final head (10 to 50). Of features that can be read from any row on, the screen reads the rows it keeps.
+
+A pass is cut into spans of rows, which are tasks: sums, Gram matrix and gradients of spans are added up in the order of
+the rows. The cut follows from the features alone, and a worker computes on one core, so that the head does not depend
+on the number of workers, to the last bit on machines of one kind.
 """
 
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 from bottleneck.heads.blocks import BlockReader, RowsOfBlocks
 from bottleneck.heads.calibration import fit_slope, log_losses
 from bottleneck.heads.choice import choose_kind, trusted_order
-from bottleneck.heads.duplicates import group_copies, mark_rows
+from bottleneck.heads.duplicates import FEW_FEATURES, MANY_ROWS, Marks, group_copies, mark_rows
 from bottleneck.heads.evidence import mean_and_se
 from bottleneck.heads.folds import Folds, deal, deal_parts
 from bottleneck.heads.linear import PATH_TOL, n_outputs
@@ -133,13 +137,20 @@ def _deal(
 ) -> tuple[int, NDArray[np.intp]]:
     """Return the number of folds and the one that holds each row out (n,), -1 for none."""
     rows = given.rows
-    marks = mark_rows((block for _, block in reader.read()), n_samples=len(rows), n_features=reader.n_features)
+    if reader.n_features <= FEW_FEATURES or len(rows) > MANY_ROWS:  # marks of rows by themselves, else beside the first
+        marks = np.concatenate(list(reader.map(_mark_span, shared=(len(rows),))))
+    else:
+        marks = _mark_span(reader, len(rows))
     copies = group_copies(marks[rows], given.labels[rows])
     groups = None if given.groups is None else given.groups[rows]
     n_folds, dealt = deal_parts(n_folds, copies, given.labels[rows], rng, groups=groups)
     parts = np.full(reader.n_samples, -1)
     parts[rows] = dealt
     return n_folds, parts
+
+
+def _mark_span(reader: BlockReader, n_samples: int) -> Marks:
+    return mark_rows((block for _, block in reader.read()), n_samples=n_samples, n_features=reader.n_features)
 
 
 def _choose_kind(

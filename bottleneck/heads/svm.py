@@ -43,8 +43,8 @@ class SVMHead(Head):
         0.1, 1, 10 and 100.
     kernel
         ``"linear"``, or ``"rbf"`` for scikit-learn's ``SVC`` with ``gamma="scale"`` on the normalised features.
-    cv, normalize, class_weight, max_iter, tol, memory_limit, random_state
-        As in :class:`LogisticHead`. ``max_iter``, ``tol`` and ``memory_limit`` are for the linear kernel.
+    cv, normalize, class_weight, max_iter, tol, memory_limit, n_jobs, random_state
+        As in :class:`LogisticHead`. ``max_iter``, ``tol``, ``memory_limit`` and ``n_jobs`` are for the linear kernel.
 
     Attributes
     ----------
@@ -74,6 +74,7 @@ class SVMHead(Head):
         max_iter: int = 1000,
         tol: float = 1e-7,
         memory_limit: MemoryLimit = "auto",
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.Cs = Cs
@@ -84,6 +85,7 @@ class SVMHead(Head):
         self.max_iter = max_iter
         self.tol = tol
         self.memory_limit = memory_limit
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:

@@ -24,3 +24,13 @@ def limited_threads(flops: float) -> AbstractContextManager[object]:
         return nullcontext()
     limits: AbstractContextManager[object] = pools.limit(limits=worth)
     return limits
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Return a context in which linear algebra of this process stays on one core, entered and left by one thread.
+
+    The limit is one for all threads. Whoever starts threads that compute so has to hold it around them, or the first
+    to leave lifts it under the others.
+    """
+    limits: AbstractContextManager[object] = _controller().select(user_api="blas").limit(limits=1)
+    return limits

@@ -14,6 +14,7 @@ from bottleneck.errors import InvalidInputError, did_you_mean, wrong_parameter
 from bottleneck.heads.arrays import as_array, as_features
 from bottleneck.heads.folds import CrossValidation, Folds, check_cross_validation, deal_folds, follow_splits
 from bottleneck.heads.normalize import NORMALIZATIONS
+from bottleneck.workers import parse_n_jobs
 
 Floats = NDArray[np.floating[Any]]
 ClassWeight = dict[Any, float] | Literal["balanced"] | None
@@ -172,6 +173,7 @@ class Settings(Protocol):
     max_iter: Any
     tol: Any
     memory_limit: Any
+    n_jobs: Any
 
 
 def check_settings(head: Settings) -> None:
@@ -191,6 +193,7 @@ def check_settings(head: Settings) -> None:
     limit = head.memory_limit
     if limit != "auto" and (isinstance(limit, str) or not isinstance(limit, float | int | np.number) or not limit >= 0):
         raise wrong_parameter(owner, "memory_limit", "'auto' or a number of bytes", limit)
+    parse_n_jobs(head.n_jobs, owner=owner)
 
 
 def _are_positive(values: object) -> bool:

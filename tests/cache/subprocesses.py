@@ -12,10 +12,13 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(bottleneck.__file__).parents[1]), str(HERE)])}
 
 
-def start_python(*arguments: object) -> subprocess.Popen[str]:
-    """Start Python with the given arguments; its standard output is a pipe."""
+def start_python(*arguments: object, in_own_group: bool = False) -> subprocess.Popen[str]:
+    """Start Python with the given arguments; its standard output is a pipe, in a group of its own its errors too."""
     command = [sys.executable, "-W", "error", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    errors = subprocess.PIPE if in_own_group else None
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=ENVIRONMENT, start_new_session=in_own_group
+    )
 
 
 def finish(*processes: subprocess.Popen[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """Which shards are merged, and that merging them loses and moves nothing."""
 
+import os
 import pickle
 import random
 import shutil
+import signal
 import sys
 import warnings
 
@@ -12,7 +14,8 @@ import pytest
 from bottleneck.cache import FeatureCache, as_stored
 from bottleneck.cache.compact import COMPACT_BYTES, FANOUT, MERGED_BYTES, SMALL_BYTES, piled_up, worth_merging
 from bottleneck.cache.manifest import ShardRecord
-from bottleneck.errors import CacheWarning, CorruptShardError
+from bottleneck.cache.merging import merge_elsewhere
+from bottleneck.errors import CacheWarning, CorruptShardError, InvalidInputError
 
 from .rows import ROWS_PER_SHARD, SPACE, assert_holds, features_of, filled, random_keys, rows_of, shard_paths
 from .subprocesses import kill_after, start_python
@@ -43,10 +46,10 @@ def test_compaction_takes_neighbours_up_to_a_size_and_ends():
     half = COMPACT_BYTES // 2
     assert worth_merging(records((5, half), (5, half))) == []
     assert worth_merging(records((5, 10))) == []
-    assert [record.file for record in worth_merging(records((5, half), (5, 10), (5, half - 1), (5, half)))] == [
-        "1",
-        "2",
-    ]
+
+    groups = worth_merging(records((5, half), (5, 10), (5, half - 1), (5, half), *[(5, half - 1)] * 4, (5, 12)))
+
+    assert [[record.file for record in group] for group in groups] == [["1", "2"], ["4", "5"], ["6", "7"]]
 
 
 def test_one_row_at_a_time_leaves_few_shards_and_all_rows(tmp_path):
@@ -135,6 +138,95 @@ def test_damage_to_what_the_manifest_says_of_moved_rows_never_gives_wrong_featur
             got = copy.read(found, "penultimate")
 
         np.testing.assert_array_equal(got, as_stored(features_of(keys)))
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_workers_write_the_very_files_that_one_process_writes(tmp_path, monkeypatch):
+    _, keys = filled(tmp_path / "one", n_shards=20)
+    monkeypatch.setattr("bottleneck.cache.compact.COMPACT_BYTES", 3 * 8 * 1024)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    events = []
+
+    serial = FeatureCache(tmp_path / "one").compact()
+    parallel = FeatureCache(tmp_path / "two").compact(n_jobs=2, progress=events.append)
+
+    assert serial == parallel
+    assert 1 < parallel.shards_after < 20
+    assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
+    assert_holds(FeatureCache(tmp_path / "two").space(SPACE), keys)
+    assert events[-1].done == events[-1].total
+
+
+def test_number_of_workers_that_is_none_is_refused(tmp_path):
+    filled(tmp_path)
+
+    for method in (FeatureCache(tmp_path).compact, FeatureCache(tmp_path).verify):
+        with pytest.raises(InvalidInputError, match=r"'n_jobs' parameter of (compact|verify)"):
+            method(n_jobs=0)
+
+
+def test_damage_is_the_same_news_with_workers(tmp_path, monkeypatch):
+    store, _ = filled(tmp_path, n_shards=7)
+    monkeypatch.setattr("bottleneck.cache.compact.COMPACT_BYTES", 3 * 8 * 1024)
+    damaged = shard_paths(store)[1]
+    damaged.write_bytes(damaged.read_bytes()[:-3] + b"???")
+
+    with pytest.warns(CacheWarning, match=damaged.name):
+        FeatureCache(tmp_path).compact(n_jobs=2)
+
+    assert FeatureCache(tmp_path).verify(n_jobs=2).n_bad_rows == ROWS_PER_SHARD
+    assert damaged.exists()
+
+
+def test_merge_of_shards_that_went_meanwhile_is_given_up(tmp_path):
+    store, keys = filled(tmp_path)
+    other = FeatureCache(tmp_path).space(SPACE)
+    merge = merge_elsewhere(store.folder, SPACE, [*store._catalog.live()], "token")
+    assert [path.suffix for path in (store.folder / "shards").iterdir()].count(".partial") == 1
+
+    other.compact()
+    with store._writer.exclusively():
+        store._writer.take_in(merge)
+
+    assert len(list((store.folder / "shards").iterdir())) == 1
+    assert_holds(store, keys)
+    assert FeatureCache(tmp_path).verify().bad == ()
+
+
+STOPPED = """
+import sys
+import bottleneck.cache.compact
+from bottleneck.cache import FeatureCache
+bottleneck.cache.compact.COMPACT_BYTES = 3 * 8 * 1024
+method = getattr(FeatureCache(sys.argv[1]), sys.argv[2])
+try:
+    method(n_jobs=2, progress=lambda event: print(event.done, flush=True))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.parametrize("method", ["compact", pytest.param("verify", marks=pytest.mark.slow)])
+def test_interrupt_ends_all_workers_and_leaves_nothing_half_done(tmp_path, method):
+    store, keys = filled(tmp_path, n_shards=7)
+    for seed in range(1, 20):
+        more = random_keys(7 * 4097, seed)[: 4097 if method == "verify" else 8]
+        store.append(rows_of(more))
+        keys = np.concatenate([keys, more])
+    process = start_python("-c", STOPPED, tmp_path, method, in_own_group=True)
+    process.stdout.readline()
+
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, output.splitlines()[-1], errors) == (0, "stopped", "")
+    assert not list(tmp_path.rglob("*.partial"))
+    assert_holds(FeatureCache(tmp_path).space(SPACE), keys)
+    assert FeatureCache(tmp_path).verify().bad == ()
 
 
 COMPACTING = """

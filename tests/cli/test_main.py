@@ -134,6 +134,19 @@ def test_repair_extracts_just_the_rows_that_were_damaged(command, image_folder, 
     assert (last_json(printed)["rows_extracted"], last_json(printed)["rows_cached"]) == (0, 24)
 
 
+def test_several_workers_verify_and_compact_as_one_does(command, image_folder, tmp_path):
+    cache = ("--cache-dir", tmp_path / "cache")
+    command("cache", image_folder, "-q", *cache)
+
+    alone, shared = (command("verify", "-q", "--json", *cache, *asked) for asked in ((), ("--workers", 2)))
+    compacted = command("compact", "-q", *cache, "--workers", 2)
+
+    assert alone == shared
+    assert last_json(alone[1])["good"] == 1
+    assert compacted[0] == 0
+    assert compacted[1].startswith("1 shards became 1")
+
+
 def test_compact_leaves_one_shard_and_every_feature(command, image_folder, tmp_path):
     cache = ("--cache-dir", tmp_path / "cache")
     command("cache", image_folder / "bluish", "-q", *cache)

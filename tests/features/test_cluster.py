@@ -1,5 +1,8 @@
 """The batch job on a Dask cluster of real processes: the same rows, bit for bit, whatever happens to workers."""
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +16,8 @@ from bottleneck.errors import SkippedImagesWarning, WorkerError
 from bottleneck.extraction import ExtractionSettings
 from bottleneck.features import cluster as cluster_module
 from tests.conftest import make_tiny_backbone, write_image_folder
-from tests.features.dask_cluster import DaskCluster
+from tests.features.dask_cluster import ROOT, DaskCluster
+from tests.features.hosts import Hosts, NotPermittedError
 from tests.features.test_job import all_features
 
 distributed = pytest.importorskip("distributed")
@@ -225,4 +229,47 @@ def test_job_goes_on_when_the_scheduler_is_started_again(cluster, images, expect
     thread.join()
 
     assert report.rows_extracted + report.rows_cached == N_IMAGES
+    assert_same_rows(tmp_path / "cache", images, expected)
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    try:
+        hosts = Hosts(2)
+    except NotPermittedError as exc:
+        pytest.skip(str(exc))
+    yield hosts
+    hosts.close()
+
+
+@pytest.fixture
+def hosted(hosts, tmp_path, monkeypatch) -> Iterator[DaskCluster]:
+    """A cluster whose processes find out in seconds that a host is gone; by default that takes half a minute."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "12s")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "20s")
+    cluster = DaskCluster(tmp_path, hosts=hosts)
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_unplugged", [False, True], ids=["all-well", "link-down"])
+def test_several_hosts_write_what_one_process_writes(hosted, images, expected, tmp_path, is_unplugged):
+    far, near = hosted.hosts.others
+    hosted.add_worker(seconds_a_batch=2.0 if is_unplugged else 0.0, on=far)
+    hosted.add_worker(seconds_a_batch=0.2, on=near)
+    command = [sys.executable, "-m", "tests.features.hosted_job", images, tmp_path / "cache", hosted.address]
+    inside = hosted.hosts.inside(hosted.host)
+    with subprocess.Popen([*inside, *map(str, command)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as job:
+        try:
+            while (line := job.stdout.readline()).strip() in ("0", ""):
+                assert line, "the job ended before it did anything"
+            if is_unplugged:
+                hosted.hosts.unplug(far)
+            report = json.loads(job.communicate(timeout=240)[0].splitlines()[-1])
+        finally:
+            job.kill()
+
+    assert job.returncode == 0
+    assert report["extracted"] + report["cached"] == N_IMAGES
     assert_same_rows(tmp_path / "cache", images, expected)

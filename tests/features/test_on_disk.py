@@ -1,5 +1,6 @@
 """Features that stay on disk are the features in memory, block by block."""
 
+import pickle
 import shutil
 import sys
 
@@ -10,6 +11,7 @@ from bottleneck.cache import FeatureCache
 from bottleneck.errors import CacheError, UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import compute_features, features_on_disk
+from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source
 from tests.conftest import coloured_images
 
@@ -98,3 +100,32 @@ def test_blocks_survive_a_compaction_between_two_of_them(tiny_backbone, cache):
     found += blocks
 
     np.testing.assert_array_equal(np.concatenate(found), in_memory.layers["penultimate"])
+
+
+def test_workers_read_the_rows_that_they_are_told_by_themselves(tiny_backbone, cache):
+    images, _ = coloured_images(25)
+    in_memory, on_disk = both(tiny_backbone, images, cache)
+    blocks, expected = on_disk.blocks(block_rows=4), in_memory.layers["penultimate"]
+
+    pickled = pickle.dumps(blocks.take(slice(5, 12)))
+    there = pickle.loads(pickled)
+
+    assert len(pickled) < 2000
+    np.testing.assert_array_equal(np.concatenate(list(there)), expected[5:12])
+    assert there.store is pickle.loads(pickled).store
+    assert there.store is not blocks.store
+
+
+@pytest.mark.slow
+def test_workers_fit_the_head_that_one_fits(tiny_backbone, cache, monkeypatch):
+    monkeypatch.setattr("bottleneck.heads.blocks.BLOCK_ROWS", 8)
+    monkeypatch.setattr("bottleneck.heads.blocks.SPAN_BYTES", 1)
+    images, labels = coloured_images(25)
+    blocks = both(tiny_backbone, images, cache)[1].blocks(block_rows=4)
+
+    alone, together = (
+        LogisticHead([0.1], normalize="center", memory_limit=0, n_jobs=n_jobs, random_state=0).fit(blocks, labels)
+        for n_jobs in (1, 2)
+    )
+
+    np.testing.assert_array_equal(together.coef_, alone.coef_)

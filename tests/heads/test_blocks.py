@@ -1,5 +1,6 @@
 """Blocks are read whole, in order and in single precision, and only what does not fit in memory is read in blocks."""
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads.blocks import (
+    BLOCK_ROWS,
     ArrayBlocks,
     BlockReader,
     FeatureBlocks,
+    RowBlocks,
     RowsOfBlocks,
     is_blocks,
     load_blocks,
@@ -122,3 +125,67 @@ def test_missing_features_are_refused(wrong: float, features: np.ndarray) -> Non
 
     with pytest.raises(InvalidInputError, match="must not be missing or infinite"):
         list(BlockReader(Shards(features)).read("l2"))
+
+
+def test_some_rows_are_blocks_again_and_only_these_are_read(features: np.ndarray) -> None:
+    reader = BlockReader(ArrayBlocks(features))
+
+    view = RowsOfBlocks(reader, np.arange(1, 23, 2))
+
+    assert isinstance(reader.blocks, RowBlocks)
+    assert (load_blocks(reader.blocks.take(slice(3, 9))) == features[3:9]).all()
+    assert (view[np.array([7, 0, 10])] == features[[15, 1, 21]]).all()
+    assert reader.n_passes == 0
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_pickled_rows_of_a_memory_map_are_where_they_are_in_the_file(
+    mode: str, order: str, features: np.ndarray, tmp_path: Path
+) -> None:
+    features = np.repeat(features, 20, axis=0)
+    np.save(tmp_path / "features.npy", np.asarray(features, order=order))
+    mapped = np.load(tmp_path / "features.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[9] = features[9] = 3
+
+    pickled = pickle.dumps(ArrayBlocks(mapped[5:], n_rows=4).take(slice(2, 203)))
+
+    assert (load_blocks(pickle.loads(pickled)) == features[7:208]).all()
+    assert (len(pickled) < 1000) == (mode != "c" and order == "C")
+    assert (load_blocks(pickle.loads(pickle.dumps(ArrayBlocks(features)))) == features).all()
+
+
+def sums(reader: BlockReader, weights: np.ndarray, factor: float) -> tuple[int, np.ndarray]:
+    return reader.n_samples, sum(factor * weights[at] @ rows for at, rows in reader.read())
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1])
+def test_a_pass_goes_over_spans_of_rows_in_order(n_jobs: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bottleneck.heads.blocks.SPAN_BYTES", 1)
+    features, weights = np.random.default_rng(0).standard_normal((5000, 3)), np.arange(5000.0)
+    reader = BlockReader(ArrayBlocks(features), n_jobs=n_jobs)
+
+    found = list(reader.map(sums, weights, shared=(2.0,)))
+
+    assert [n for n, _ in found] == [BLOCK_ROWS, BLOCK_ROWS, 5000 - 2 * BLOCK_ROWS]
+    np.testing.assert_allclose(sum(total for _, total in found), 2 * weights @ features)
+    assert reader.n_passes == 1
+    assert (reader.first_row() == features[0]).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_missing_features_are_found_by_whoever_reads_them_first(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bottleneck.heads.blocks.SPAN_BYTES", 1)
+    features = np.zeros((5000, 3))
+    features[4000, 1] = wrong
+
+    with pytest.raises(InvalidInputError, match="must not be missing or infinite"):
+        list(BlockReader(ArrayBlocks(features)).map(sums, np.ones(5000), shared=(1.0,)))
+
+
+def test_blocks_in_order_are_one_span(features: np.ndarray) -> None:
+    ((n_samples, total),) = BlockReader(Shards(features)).map(sums, np.ones(23), shared=(1.0,))
+
+    assert n_samples == 23
+    np.testing.assert_allclose(total, features.astype(float).sum(axis=0), rtol=1e-5, atol=1e-5)

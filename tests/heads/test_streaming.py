@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -13,7 +14,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads import LogisticHead, SVMHead
+from bottleneck.heads.blocks import ArrayBlocks, BlockReader
 from bottleneck.heads.normalize import NORMALIZATIONS, Normalization
+from tests.features.dask_cluster import DaskCluster
 from tests.heads.conftest import Draw
 from tests.heads.test_blocks import Shards
 
@@ -120,6 +123,98 @@ def test_blocks_that_fit_in_memory_are_loaded(draw: Draw) -> None:
 
     np.testing.assert_array_equal(loaded.coef_, given.coef_)
     assert not hasattr(loaded, "n_passes_")
+
+
+def fit_of_workers(head: Any, X: Any, y: np.ndarray, n_jobs: int | None) -> dict[str, Any]:
+    fitted = clone(head).set_params(memory_limit=0, n_jobs=n_jobs).fit(X, y)
+    return {name: value for name, value in vars(fitted).items() if name.endswith("_")}
+
+
+@pytest.fixture
+def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into tasks what is far too small for it."""
+    monkeypatch.setattr("bottleneck.heads.blocks.SPAN_BYTES", 1)
+
+
+@pytest.mark.usefixtures("small_spans")
+@pytest.mark.parametrize(
+    ("head", "numbers"),
+    [
+        (LogisticHead([0.03], normalize="center", random_state=0), (2,)),
+        pytest.param(SVMHead(random_state=0), (2, 3), marks=pytest.mark.slow),
+        pytest.param(LogisticHead(random_state=0), (2, 3), marks=pytest.mark.slow),
+    ],
+    ids=["few-passes", "svm", "logistic"],
+)
+def test_any_number_of_workers_fits_the_same_head_bit_for_bit(
+    head: Any, numbers: tuple[int, ...], draw: Draw, tmp_path: Path
+) -> None:
+    X, y = draw(5000, 20, n_classes=3, spread=2)
+    np.save(tmp_path / "X.npy", X.astype(np.float32))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+
+    alone = fit_of_workers(head, X, y, 1)
+    together = [fit_of_workers(head, X, y, n_jobs) for n_jobs in numbers]
+
+    assert len(BlockReader(ArrayBlocks(X)).spans()) == 3
+    for fitted in together:
+        assert fitted.keys() == alone.keys()
+        assert all(np.array_equal(fitted[name], alone[name]) for name in alone)
+    in_memory = clone(head).fit(X, y)
+    assert_same((in_memory, clone(head).set_params(memory_limit=0, n_jobs=1).fit(X, y)), X, y)
+
+
+@pytest.mark.usefixtures("small_spans")
+def test_workers_that_joblib_is_configured_with_are_used(draw: Draw) -> None:
+    X, y = draw(5000, 12)
+    head = LogisticHead([0.1], normalize="center", random_state=0)
+
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        configured = fit_of_workers(head, X, y, None)
+
+    asked = fit_of_workers(head, X, y, 1)
+    assert np.array_equal(configured["coef_"], asked["coef_"])
+
+
+def test_blocks_that_only_come_in_order_are_for_one(draw: Draw) -> None:
+    X, y = draw(60, 10)
+
+    with pytest.raises(InvalidInputError, match=r"'n_jobs' parameter of SVMHead must be None or 1 .*take\(rows\)"):
+        SVMHead(memory_limit=0, n_jobs=2).fit(Shards(X), y)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        LogisticHead(memory_limit=0).fit(Shards(X), y)
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, True])
+def test_number_of_workers_that_is_none_is_refused(n_jobs: Any, draw: Draw) -> None:
+    X, y = draw(60, 10)
+
+    with pytest.raises(InvalidInputError, match="The 'n_jobs' parameter of LogisticHead must be None or a positive"):
+        LogisticHead(n_jobs=n_jobs).fit(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_spans")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_workers_of_a_dask_cluster_fit_the_same_head_bit_for_bit(draw: Draw, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    X, y = draw(9000, 20, n_classes=3, spread=2)
+    np.save(tmp_path / "X.npy", X.astype(np.float32))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    head = LogisticHead(random_state=0)
+    cluster = DaskCluster(tmp_path)
+    try:
+        for _ in range(2):
+            cluster.add_worker()
+        with distributed.Client(cluster.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            with joblib.parallel_config(backend="dask", client=client):
+                on_cluster = fit_of_workers(head, X, y, None)
+    finally:
+        cluster.close()
+
+    alone = fit_of_workers(head, X, y, 1)
+    assert all(np.array_equal(alone[name], on_cluster[name]) for name in alone)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=["logistic", "svm"])
