@@ -1,10 +1,12 @@
 """Every strategy open to a request, with its settings, its cost, and why it does not fit if it does not."""
 
+from dataclasses import replace
 from math import ceil, sqrt
 
 from bottleneck.planner.costs import (
     BATCH_SIZE,
     Cost,
+    TrainingShape,
     affordable_steps,
     half_the_recipe,
     memory_limit,
@@ -142,8 +144,8 @@ def _price_probe(request: Request, layers: Layers) -> Alternative:
 def _price_finetune(request: Request) -> Alternative:
     """Price fine-tuning with as many steps as the recipe takes and the time allows."""
     profile, evidence = request.profile, request.evidence
-    regime, full, image_scale = regime_of(evidence), recipe_steps(profile.n_samples), finetuning_scale(request)
-    steps = _steps_within(request, _least_finetuning(request), full, image_scale=image_scale)
+    regime, full, shape = regime_of(evidence), recipe_steps(profile.n_samples), _shape_of_finetuning(request)
+    steps = _steps_within(request, _least_finetuning(request), full, shape)
     lr, lr_decay = RECIPES[regime]
     strategy = FineTune(
         lr=lr * min(SHORT_FACTOR, sqrt(full / steps)) if regime == "near" else lr,
@@ -151,38 +153,50 @@ def _price_finetune(request: Request) -> Alternative:
         regime=regime,
         steps=steps,
         batch_size=BATCH_SIZE,
-        folds=n_folds(profile.n_samples),
+        folds=shape.folds,
         accept_z=ACCEPT_Z[request.budget.risk],
-        image_scale=image_scale,
+        image_scale=shape.image_scale,
     )
     accuracy = finetuned_accuracy(evidence) if evidence and profile.pretrained else None
     return _priced(request, strategy, accuracy)
 
 
-def finetuning_scale(request: Request) -> float:
-    """Return the scale of training images: 1, or less where that leaves time for under half of the steps."""
-    full = recipe_steps(request.profile.n_samples)
-    if not request.profile.takes_smaller_images or request.profile.image_side < SMALLER_FROM:
-        return 1.0
-    return 1.0 if 2 * _steps_within(request, _least_finetuning(request), full) >= full else SMALLER_SCALE
+def _shape_of_finetuning(request: Request) -> TrainingShape:
+    """Return the most thorough shape for which there is time: the recipe's for half of its steps, others for the least.
+
+    Without a word about time nothing but the recipe is considered.
+    """
+    profile = request.profile
+    thorough = TrainingShape(folds=n_folds(profile.n_samples))
+    smaller = profile.takes_smaller_images and profile.image_side >= SMALLER_FROM
+    quicker = replace(thorough, image_scale=SMALLER_SCALE) if smaller else thorough
+    full, least = recipe_steps(profile.n_samples), _least_finetuning(request)
+    if _is_unasked(request) or 2 * _steps_within(request, least, full, thorough) >= full:
+        return thorough
+    limit, needed = training_limit(request), training_cost(request, least, quicker).seconds.high
+    return quicker if limit is None or needed <= limit else replace(quicker, folds=1)
+
+
+def _is_unasked(request: Request) -> bool:
+    """Say whether nobody asked for training, or said how long it may take."""
+    return request.budget.seconds is None and request.strategy == "auto"
 
 
 def _least_finetuning(request: Request) -> int:
     """Return the fewest steps of fine-tuning worth taking: not many, where somebody asked for it or gave it time."""
     full = recipe_steps(request.profile.n_samples)
-    unasked = request.budget.seconds is None and request.strategy == "auto"
-    return half_the_recipe(full) if unasked else shortest_finetuning(full)
+    return half_the_recipe(full) if _is_unasked(request) else shortest_finetuning(full)
 
 
 def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
     profile = request.profile
-    full = scratch_steps(profile.n_samples)
+    full, shape = scratch_steps(profile.n_samples), TrainingShape(folds=n_folds(profile.n_samples))
     strategy = Scratch(
         lr=SCRATCH_LR,
-        steps=_steps_within(request, half_the_recipe(full), full),
+        steps=_steps_within(request, half_the_recipe(full), full, shape),
         batch_size=BATCH_SIZE,
-        folds=n_folds(profile.n_samples),
+        folds=shape.folds,
         accept_z=ACCEPT_Z[request.budget.risk],
     )
     return _priced(request, strategy, None)
@@ -193,7 +207,7 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     limit, least = training_limit(request), shortest_cost(request, strategy)
     needed = _seconds_to_allow(request, strategy, least.seconds)
     why_not = _shortfall(request, least, needed) or _too_long_unasked(request, needed)
-    cost = _cost_of(request, strategy, strategy.steps)
+    cost = training_cost(request, strategy.steps, _shape_of(strategy))
     seconds = cost.seconds
     if not why_not and limit is not None:
         # A schedule is shortened while it runs rather than late.
@@ -211,8 +225,10 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
 def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
     """Return what the shortest useful run of a strategy takes."""
     if isinstance(strategy, FineTune):
-        return _cost_of(request, strategy, _least_finetuning(request))
-    return _cost_of(request, strategy, half_the_recipe(scratch_steps(request.profile.n_samples)))
+        least = _least_finetuning(request)
+    else:
+        least = half_the_recipe(scratch_steps(request.profile.n_samples))
+    return training_cost(request, least, _shape_of(strategy))
 
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
@@ -220,8 +236,9 @@ def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
     return _seconds_to_allow(request, strategy, shortest_cost(request, strategy).seconds)
 
 
-def _cost_of(request: Request, strategy: FineTune | Scratch, steps: int) -> Cost:
-    return training_cost(request, steps, image_scale=strategy.image_scale if isinstance(strategy, FineTune) else 1.0)
+def _shape_of(strategy: FineTune | Scratch) -> TrainingShape:
+    scale = strategy.image_scale if isinstance(strategy, FineTune) else 1.0
+    return TrainingShape(folds=strategy.folds, image_scale=scale)
 
 
 def _too_long_unasked(request: Request, needed: float) -> str:
@@ -235,11 +252,11 @@ def _too_long_unasked(request: Request, needed: float) -> str:
     )
 
 
-def _steps_within(request: Request, shortest: int, full: int, *, image_scale: float = 1.0) -> int:
+def _steps_within(request: Request, shortest: int, full: int, shape: TrainingShape) -> int:
     """Return as many of ``full`` steps as the time is expected to allow, or the shortest useful run."""
 
     def seconds(steps: int) -> float:
-        return training_cost(request, steps, image_scale=image_scale).seconds.value
+        return training_cost(request, steps, shape).seconds.value
 
     return affordable_steps(shortest, full, training_limit(request), seconds)
 

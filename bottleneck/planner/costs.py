@@ -41,6 +41,18 @@ CHECKPOINT_COPIES = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingShape:
+    """What a step of training costs, and how many trainings there are beside the final one.
+
+    ``folds`` are held out in turn; 1 is one hold-out. ``image_scale`` is the side of training images as a share of the
+    full one.
+    """
+
+    folds: int
+    image_scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """What one strategy takes, from the start of the run to its end."""
 
@@ -97,13 +109,13 @@ def probe_cost(request: Request, layers: Layers) -> Cost:
     )
 
 
-def training_cost(request: Request, steps: int, *, image_scale: float = 1.0) -> Cost:
+def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
     """Return the cost of the probes, of one training run per fold, of scoring them, and of the final run."""
-    profile = request.profile
-    folds = n_folds(profile.n_samples)
+    profile, folds = request.profile, shape.folds
     held_out = profile.n_samples if folds > 1 else round(HOLDOUT_SHARE * profile.n_samples)
     trained, scored = (folds + 1) * steps * BATCH_SIZE, held_out * BLEND_POINTS
-    network = trained * image_scale**2 * profile.train_seconds_per_image + scored * profile.forward_seconds_per_image
+    an_image = shape.image_scale**2 * profile.train_seconds_per_image
+    network = trained * an_image + scored * profile.forward_seconds_per_image
     decoded = _decoded_images(request, trained + scored) * profile.decode_seconds_per_image
     probe = probe_cost(request, "all_stages")
     fold_heads = _times(_head_seconds(request, profile.n_features_all_stages), folds)

@@ -5,6 +5,7 @@ import pytest
 
 from bottleneck.planner import Budget, Request
 from bottleneck.planner.costs import (
+    TrainingShape,
     affordable_steps,
     half_the_recipe,
     n_folds,
@@ -18,6 +19,10 @@ from bottleneck.planner.costs import (
 
 def request_of(profile, *, evidence=None, budget=None):
     return Request(profile=profile, budget=budget or Budget(), evidence=evidence, strategy="auto", seed=0)
+
+
+def recipe_of(profile):
+    return TrainingShape(folds=n_folds(profile.n_samples))
 
 
 @pytest.mark.parametrize(
@@ -62,8 +67,9 @@ def test_the_shortest_run_is_sixty_steps_from_a_probe_and_half_the_recipe_from_n
 
 def test_smaller_images_cost_less_in_training_only(profile_of):
     request = request_of(profile_of())
-    none, full = (training_cost(request, steps).seconds.value for steps in (0, 100))
-    small = training_cost(request, 100, image_scale=0.5).seconds.value
+    shape, smaller = TrainingShape(folds=3), TrainingShape(folds=3, image_scale=0.5)
+    none, full = (training_cost(request, steps, shape).seconds.value for steps in (0, 100))
+    small = training_cost(request, 100, smaller).seconds.value
 
     assert small - none == pytest.approx((full - none) / 4)
 
@@ -103,7 +109,7 @@ def test_training_is_paid_once_per_fold_and_once_for_the_refit(profile_of, evide
     profile = profile_of(n_samples=n, largest_class=n // 2, smallest_class=1, rows_cached=0)
     evidence = evidence_of(head_seconds=3.0, spent_seconds=50.0)
 
-    seconds = training_cost(request_of(profile, evidence=evidence), 600).seconds.value
+    seconds = training_cost(request_of(profile, evidence=evidence), 600, recipe_of(profile)).seconds.value
 
     network = runs * 600 * 32 * 0.03 + held_out * 5 * 0.01
     assert seconds == pytest.approx(50.0 + 3.0 * (runs - 1) + network + 2 * n * 0.002)
@@ -113,7 +119,9 @@ def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(pr
     profile = profile_of(n_samples=4_000, rows_cached=0)
     pixels = 4_000 * 3 * 224 * 224
     kept, streamed = (
-        training_cost(request_of(profile, evidence=evidence_of(), budget=Budget(memory_bytes=limit)), 600).seconds.value
+        training_cost(
+            request_of(profile, evidence=evidence_of(), budget=Budget(memory_bytes=limit)), 600, recipe_of(profile)
+        ).seconds.value
         for limit in (4 * pixels, 4 * pixels - 1)
     )
 
@@ -123,7 +131,7 @@ def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(pr
 def test_training_holds_five_copies_of_the_network_and_one_batch(profile_of):
     profile = profile_of(n_parameters=1_000_000, train_bytes_per_image=10_000_000)
 
-    assert training_cost(request_of(profile), 300).memory_bytes == 5 * 4_000_000 + 32 * 10_000_000
+    assert training_cost(request_of(profile), 300, recipe_of(profile)).memory_bytes == 5 * 4_000_000 + 32 * 10_000_000
 
 
 def test_a_probe_streams_its_features_when_memory_is_short(profile_of):
@@ -140,8 +148,8 @@ def test_estimates_lie_between_their_bounds_and_costs_keep_their_order(cases):
         costs = [
             probe_cost(request, "penultimate"),
             probe_cost(request, "all_stages"),
-            training_cost(request, recipe_steps(profile.n_samples)),
-            training_cost(request, scratch_steps(profile.n_samples)),
+            training_cost(request, recipe_steps(profile.n_samples), recipe_of(profile)),
+            training_cost(request, scratch_steps(profile.n_samples), recipe_of(profile)),
         ]
 
         for cost in costs:

@@ -244,6 +244,19 @@ def test_little_time_means_smaller_images_where_the_network_takes_them_and_hotte
     assert (full.image_scale, tiny.image_scale) == (1.0, 1.0)
 
 
+def test_very_little_time_means_one_hold_out_instead_of_folds(profile_of, evidence_of):
+    given = {"strategy": "finetune", "evidence": evidence_of(all_stages_accuracy=0.6, head_seconds=1.0)}
+    few = profile_of(n_samples=500, rows_cached=0, largest_class=200, smallest_class=20, takes_smaller_images=True)
+
+    ample, little, least = (
+        plan_transfer(few, Budget(seconds=seconds), **given).strategy for seconds in (10_000, 250, 110)
+    )
+
+    assert (ample.folds, little.folds, least.folds) == (3, 3, 1)
+    assert little.image_scale == least.image_scale < ample.image_scale
+    assert min(little.steps, least.steps) >= 60
+
+
 def test_a_probe_near_its_ceiling_is_kept(profile_of, evidence_of):
     sure = evidence_of(accuracy=0.985, standard_error=0.01, all_stages_accuracy=0.985)
 
