@@ -253,10 +253,14 @@ def _too_long_unasked(request: Request, needed: float) -> str:
 
 
 def _steps_within(request: Request, shortest: int, full: int, shape: TrainingShape) -> int:
-    """Return as many of ``full`` steps as the time is expected to allow, or the shortest useful run."""
+    """Return as many of ``full`` steps as the time may allow, or the shortest useful run.
+
+    By the fast end of the estimate: a schedule that turns out too long is shortened while it runs, and one that turns
+    out too short leaves time unused.
+    """
 
     def seconds(steps: int) -> float:
-        return training_cost(request, steps, shape).seconds.value
+        return training_cost(request, steps, shape).seconds.low
 
     return affordable_steps(shortest, full, training_limit(request), seconds)
 

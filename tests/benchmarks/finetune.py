@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,9 @@ def measure_ours(task: Task, shared: Path, train: Labelled, test: Labelled, *, s
         "ours_seconds": seconds,
         "budget": budget,
         "outcome": classifier.outcome_,
+        "planned": asdict(classifier.plan_.strategy),
+        "train_seconds_per_image": classifier.plan_.request.profile.train_seconds_per_image,
+        "steps": max((record.step for record in classifier.history_), default=0),
         "fallbacks": [str(one.message) for one in warned if issubclass(one.category, FallbackWarning)],
         **probes,
     }

@@ -216,7 +216,7 @@ def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
 def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, evidence_of):
     whole = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).chosen.seconds.high
 
-    shortened = plan_transfer(profile_of(), Budget(seconds=0.8 * whole), evidence=evidence_of())
+    shortened = plan_transfer(profile_of(), Budget(seconds=0.4 * whole), evidence=evidence_of())
     short = plan_transfer(profile_of(), Budget(seconds=0.1 * whole), evidence=evidence_of())
     dropped = plan_transfer(profile_of(), Budget(seconds=0.02 * whole), evidence=evidence_of())
 
