@@ -35,12 +35,13 @@ logger = logging.getLogger(__name__)
 
 SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
-TIMED_SECONDS = 0.2
-"""Each rate is measured on as many of them as take about this long."""
+TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
+"""Each rate is measured on as many of them as take about this long, and on one if that takes longer than the second."""
+BATCH_GROWTH = 4
 SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
-TRAIN_BATCH = 16
-"""Most images of the timed training step."""
+TRAIN_BATCH = 32
+"""Most images of the timed training step: as many as one step of the recipe has."""
 RATES_NOTE = "rates"
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
@@ -190,14 +191,19 @@ def _forward_seconds(
 
 
 def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
-    """Return the seconds an image of a batch that takes about ``TIMED_SECONDS``, or of one image that takes longer."""
+    """Return the seconds an image of the largest batch for which there is time, the shorter of two runs.
+
+    Of one image alone only where that takes long: what it costs to start is no part of the rate, and other programs
+    on the same cores make it many times longer.
+    """
     work(pixels[:1])  # the first call also sets up the device
-    alone = _seconds(work, pixels[:1])
-    affordable = int(TIMED_SECONDS / alone)
-    if affordable < 2:
-        return alone
-    batch = pixels[:affordable]
-    return _seconds(work, batch) / len(batch)
+    n, seconds = 1, _seconds(work, pixels[:1])
+    if seconds > MOST_SECONDS:
+        return seconds
+    while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
+        n = min(BATCH_GROWTH * n, len(pixels))
+        seconds = _seconds(work, pixels[:n])
+    return min(seconds, _seconds(work, pixels[:n])) / n
 
 
 def _seconds(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:

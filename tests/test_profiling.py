@@ -8,7 +8,7 @@ import pytest
 from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
 from bottleneck.images import as_image_source
-from bottleneck.profiling import measure_rates
+from bottleneck.profiling import _seconds_per_image, measure_rates
 from tests.conftest import coloured_images
 from tests.images.samples import encode
 
@@ -39,6 +39,15 @@ def test_pass_takes_about_what_its_rates_say(tiny_backbone, workers):
     predicted = len(rows) * (rates.decode_seconds_per_image + rates.forward_seconds_per_image)
     assert seconds / 3 < predicted < seconds * 3
     assert 0.001 < rates.forward_seconds_per_image < 0.02
+
+
+def test_rate_is_that_of_batches_whatever_a_call_costs():
+    pixels = np.zeros((32, 3, 8, 8), np.uint8)
+
+    def work(part):
+        time.sleep(0.15 + 0.0005 * len(part))  # one image alone takes 300 times its share
+
+    assert 0.005 < _seconds_per_image(work, pixels) < 0.05
 
 
 def test_one_readable_image_gives_rates(tiny_backbone):
