@@ -129,15 +129,16 @@ def _seconds_to_allow(request: Request, strategy: Strategy, seconds: Estimate) -
 
 
 def _price_probe(request: Request, layers: Layers) -> Alternative:
-    """Price a probe. After the evidence it is paid for and in hand, whatever it cost."""
+    """Price a probe. After the evidence the penultimate one is in hand, whatever it cost."""
     cost = probe_cost(request, layers)
+    in_hand = request.evidence is not None and layers == "penultimate"
     return Alternative(
         strategy=LinearProbe(layers=layers),
         accuracy=probe_accuracy(request.evidence, layers) if request.evidence else None,
         seconds=cost.seconds,
         memory_bytes=cost.memory_bytes,
         disk_bytes=cost.disk_bytes,
-        why_not="" if request.evidence else _shortfall(request, cost, cost.seconds.value),
+        why_not="" if in_hand else _shortfall(request, cost, cost.seconds.value),
     )
 
 

@@ -146,10 +146,14 @@ def _epochs(n_samples: int) -> int:
 
 
 def _probe_seconds(request: Request, width: int) -> Estimate:
-    """Return the time of a probe: what was spent on it if that is known, or the pass and the head."""
+    """Return the time of a probe: what was spent on it if that is known, or the pass and the head.
+
+    The head on the penultimate layer is in hand after that; one on more features takes as much longer as they are more.
+    """
     profile, evidence = request.profile, request.evidence
     if evidence is not None and evidence.spent_seconds is not None:
-        return _within(evidence.spent_seconds, 1.0)
+        further = 0.0 if width == profile.n_features else evidence.head_seconds * width / profile.n_features
+        return _within(evidence.spent_seconds + further, 1.0)
     missing = profile.n_samples - profile.rows_cached
     one_pass = missing * (profile.decode_seconds_per_image + profile.forward_seconds_per_image)
     return _plus(_within(one_pass, TIME_FACTOR), _head_seconds(request, width))

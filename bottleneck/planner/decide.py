@@ -142,7 +142,7 @@ def _obey(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
         return Decision(strategy=asked.strategy, needs_probe=waits, reasons=reasons)
     if request.evidence is None:
         raise BudgetError(f"strategy={request.strategy!r} does not fit the budget: {asked.why_not}.")
-    return _keep_probe(request.evidence, (*reasons, unfit_reason(asked)))
+    return _keep_probe(request.evidence, alternatives, (*reasons, unfit_reason(asked)))
 
 
 def _before_the_probes(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
@@ -167,13 +167,18 @@ def _after_the_probes(request: Request, evidence: ProbeEvidence, alternatives: t
     if worthwhile:
         reasons += training_reasons(request, training)
         return Decision(strategy=training.strategy, needs_probe=False, reasons=reasons)
-    return _keep_probe(evidence, reasons)
+    return _keep_probe(evidence, alternatives, reasons)
 
 
-def _keep_probe(evidence: ProbeEvidence, reasons: tuple[Reason, ...]) -> Decision:
-    """Stay with the better probe, which is in hand."""
-    layers, _ = better_probe(evidence)
-    return Decision(strategy=LinearProbe(layers=layers), needs_probe=False, reasons=reasons)
+def _keep_probe(
+    evidence: ProbeEvidence, alternatives: tuple[Alternative, ...], reasons: tuple[Reason, ...]
+) -> Decision:
+    """Stay with the better probe, or with the one in hand if there is no time for the other."""
+    in_hand, *others = (found for found in alternatives if isinstance(found.strategy, LinearProbe))
+    better = next((found for found in others if better_probe(evidence)[0] == "all_stages"), in_hand)
+    if not better.feasible:
+        reasons, better = (*reasons, unfit_reason(better)), in_hand
+    return Decision(strategy=better.strategy, needs_probe=False, reasons=reasons)
 
 
 def _judge(profile: Profile, evidence: ProbeEvidence, training: Alternative) -> tuple[bool, Reason]:

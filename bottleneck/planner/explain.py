@@ -84,7 +84,8 @@ def _headline(plan: "Plan") -> str:
 def _facts(plan: "Plan") -> str:
     """Return what the plan was made for."""
     profile, budget = plan.request.profile, plan.request.budget
-    classes = f"{profile.n_classes:,} classes of {profile.smallest_class:,} to {profile.largest_class:,}"
+    smallest, largest = profile.smallest_class, profile.largest_class
+    classes = f"{profile.n_classes:,} classes of {smallest:,}" + (f" to {largest:,}" if largest > smallest else " each")
     network = f"{profile.n_parameters:,} parameters at {profile.image_side} px on {profile.device}"
     time = "no time limit" if budget.seconds is None else f"{duration(budget.seconds)} allowed"
     return f"{profile.n_samples:,} images in {classes}; {network}; {time}, risk {budget.risk}"

@@ -82,8 +82,9 @@ def _more_labels_reason(evidence: ProbeEvidence) -> tuple[Reason, ...]:
         return ()
     n, accuracy = max(evidence.learning_curve)
     sentence = (
-        f"The learning curve stands at {percent(accuracy)} with {n:,} images and points to {percent(predicted)} with "
-        f"{2 * n:,}."
+        "Twice as many labelled images are expected to change the accuracy by about "
+        f"{points(predicted - accuracy)}: so the learning curve of ridge regression goes on, which stands at "
+        f"{percent(accuracy)} with {n:,} (leave-one-out)."
     )
     return (Reason(rule="more_labels", sentence=sentence),)
 

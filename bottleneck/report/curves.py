@@ -101,7 +101,7 @@ def more_labels(evidence: ProbeEvidence | None, *, n_labelled: int) -> MoreLabel
         future = f"Twice as many, {n:,}, would bring it to about {percent(accuracy)}: {points(accuracy - now)}."
     return MoreLabels(
         chart=_learning_chart(curve, ((n_last, last), *predicted)),
-        present=f"With {n_last:,} labelled images the frozen features are worth {percent(last)}{_sample(ahead)}.",
+        present=f"With {n_last:,} labelled images the curve stands at {percent(last)}{_sample(ahead)}.",
         future=future,
     )
 

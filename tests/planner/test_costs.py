@@ -98,10 +98,13 @@ def test_measured_head_seconds_replace_the_guess(profile_of, evidence_of):
     assert (measured.low, measured.value, measured.high) == (7.5, 7.5, 7.5)
 
 
-def test_seconds_spent_replace_every_estimate_of_the_probe(profile_of, evidence_of):
-    spent = probe_cost(request_of(profile_of(), evidence=evidence_of(spent_seconds=99.0)), "all_stages").seconds
+def test_seconds_spent_replace_every_estimate_of_the_probe_in_hand(profile_of, evidence_of):
+    request = request_of(profile_of(), evidence=evidence_of(spent_seconds=99.0, head_seconds=8.0))
+
+    spent, wider = (probe_cost(request, layers).seconds for layers in ("penultimate", "all_stages"))
 
     assert (spent.low, spent.value, spent.high) == (99.0, 99.0, 99.0)
+    assert wider.value == pytest.approx(99.0 + 8.0 * 2_416 / 1_280)
 
 
 @pytest.mark.parametrize(("n", "runs", "held_out"), [(900, 4, 900), (4_000, 2, 1_000)])
@@ -112,7 +115,8 @@ def test_training_is_paid_once_per_fold_and_once_for_the_refit(profile_of, evide
     seconds = training_cost(request_of(profile, evidence=evidence), 600, recipe_of(profile)).seconds.value
 
     network = runs * 600 * 32 * 0.03 + held_out * 5 * 0.01
-    assert seconds == pytest.approx(50.0 + 3.0 * (runs - 1) + network + 2 * n * 0.002)
+    heads = 3.0 * (runs - 1) + 3.0 * 2_416 / 1_280
+    assert seconds == pytest.approx(50.0 + heads + network + 2 * n * 0.002)
 
 
 def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(profile_of, evidence_of):

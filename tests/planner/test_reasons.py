@@ -43,7 +43,7 @@ def sourced_numbers(plan):
         if len(evidence.learning_curve) > 2:
             last, accuracy = evidence.learning_curve[-1]
             counts += [last, 2 * last]
-            shares += [accuracy, accuracy_with_twice_the_images(evidence.learning_curve)]
+            shares += [accuracy, accuracy_with_twice_the_images(evidence.learning_curve) - accuracy]
     said = {f"{count:,}" for count in counts} | {f"{value:g}" for value in plain}
     said |= {duration(value) for value in seconds} | {size(value) for value in n_bytes}
     said |= {str(int(value) + extra) for value in seconds for extra in (0, 1)}

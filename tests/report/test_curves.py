@@ -82,7 +82,7 @@ def test_twice_the_labels_are_what_the_planner_predicts():
     assert found is not None
     predicted = accuracy_with_twice_the_images(CURVE)
     assert predicted is not None
-    assert found.present == "With 1,000 labelled images the frozen features are worth 85.0 %."
+    assert found.present == "With 1,000 labelled images the curve stands at 85.0 %."
     gain = 100 * (predicted - 0.85)
     assert found.future == f"Twice as many, 2,000, would bring it to about {100 * predicted:.1f} %: {gain:+.1f} points."
     assert [tick.text for tick in found.chart.x_ticks] == ["250", "500", "1,000", "2,000"]
