@@ -11,7 +11,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from bottleneck.errors import wrong_parameter
+from bottleneck.errors import InvalidInputError, wrong_parameter
 from bottleneck.estimators import TransferClassifier
 from bottleneck.optional import require
 
@@ -85,7 +85,7 @@ def log_to_mlflow(classifier: TransferClassifier) -> str:
     Raises
     ------
     InvalidInputError
-        ``classifier`` is of another kind.
+        ``classifier`` is of another kind, or MLflow cannot start a run where its setting says.
     MissingDependencyError
         mlflow is not installed (the extra ``mlflow`` brings it).
     sklearn.exceptions.NotFittedError
@@ -93,8 +93,14 @@ def log_to_mlflow(classifier: TransferClassifier) -> str:
     """
     _check_fitted("log_to_mlflow", classifier)
     mlflow = require("mlflow", extra="mlflow")
-    active = mlflow.active_run()
-    run = active or mlflow.start_run()
+    try:
+        active = mlflow.active_run()
+        run = active or mlflow.start_run()
+    except mlflow.exceptions.MlflowException as exc:  # mlflow-skinny brings no database, which is the default place
+        raise InvalidInputError(
+            f"MLflow cannot start a run: {str(exc).rstrip('.')}. Say where runs are kept with "
+            "mlflow.set_tracking_uri(...), or install mlflow itself in place of mlflow-skinny."
+        ) from exc
     try:
         mlflow.log_params(settings_of(classifier))
         for name, value, step in points_of(classifier):

@@ -126,3 +126,11 @@ def test_only_a_fitted_classifier_is_taken(probe: TransferClassifier, tmp_path: 
         log_to_tensorboard(clone(probe), tmp_path)
     with pytest.raises(InvalidInputError, match="must be a fitted TransferClassifier"):
         log_to_mlflow(probe.head_)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_mlflow_refuses_is_one_error_with_the_next_step(probe: TransferClassifier, mlflow):
+    mlflow.set_tracking_uri("nonsense://nowhere")
+
+    with pytest.raises(InvalidInputError, match=r"MLflow cannot start a run: .*nonsense.*set_tracking_uri"):
+        log_to_mlflow(probe)

@@ -51,6 +51,13 @@ def load_backbone(
         Weights that cannot be found, downloaded or loaded.
     MissingDependencyError
         "timm:..." without timm.
+
+    Examples
+    --------
+    >>> from bottleneck import load_backbone
+    >>> backbone = load_backbone("embedded")
+    >>> backbone.name, backbone.n_features
+    ('embedded', 512)
     """
     match backbone:
         case Backbone():

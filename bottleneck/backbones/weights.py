@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")
 """Endings by which a string is a path and not the name of published weights."""
 
+TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+"""What a file of ``torch.save`` begins with: a zip archive today, a bare pickle before torch 1.6."""
+
 INIT_SEED = 0
 """Random networks are the same ones in every run."""
 
@@ -59,12 +62,14 @@ def read_weights(path: Path) -> WeightsFile:
             return _read_safetensors(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as exc:  # torch would advise to run whatever code is in there
+        _check_is_torch_file(path)
         raise WeightsError(
             f"{str(path)!r} cannot be read as a state_dict: it is damaged or holds other objects than tensors, "
             "which are never loaded because that could run code."
         ) from exc
     # Damaged files raise about everything here, and nothing else runs inside.
     except Exception as exc:
+        _check_is_torch_file(path)
         raise WeightsError(
             f"{str(path)!r} cannot be read as {'safetensors' if path.suffix == '.safetensors' else 'a state_dict'}: "
             f"{str(exc).splitlines()[0] if str(exc) else type(exc).__name__}"
@@ -159,6 +164,23 @@ def fixed_seed() -> Iterator[None]:
         # torch.manual_seed would also seed the accelerators, which fork_rng does not restore here.
         torch.default_generator.manual_seed(INIT_SEED)
         yield
+
+
+def _check_is_torch_file(path: Path) -> None:
+    """Raise for a file that cannot be read and is of another kind altogether: what torch says of it would say nothing.
+
+    Raises
+    ------
+    WeightsError
+        It is neither called safetensors nor begins like a file that torch wrote.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix != ".safetensors" and start and not start.startswith(TORCH_STARTS):
+        raise WeightsError(
+            f"{str(path)!r} cannot be read as weights: it is neither a safetensors nor a torch file. "
+            "Name a .safetensors file or a .pth state_dict."
+        )
 
 
 def _read_safetensors(path: Path) -> WeightsFile:

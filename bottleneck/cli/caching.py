@@ -56,15 +56,17 @@ def cache(
     from bottleneck import cache_features, load_backbone
     from bottleneck.extraction import ExtractionSettings
     from bottleneck.features import default_cache_dir
+    from bottleneck.images import as_image_source
     from bottleneck.progress import progress_bars
 
     opt.check_images(data)
     settings = ExtractionSettings(device=device, precision=precision, batch_size=opt.parse_batch_size(batch_size))
     where = cache_dir or default_cache_dir()
     share = None if shard is None else _parse_shard(shard)
+    images = as_image_source(data)
     with progress_bars(enabled=not quiet) as progress:
         report = cache_features(
-            data,
+            images,
             load_backbone(backbone, opt.parse_weights(weights)),
             where,
             settings=settings,
@@ -77,6 +79,8 @@ def cache(
         )
     if report.rows_skipped and not report.rows_extracted + report.rows_cached:
         raise InvalidInputError(f"None of the {report.rows_skipped} images can be read, so nothing is in the cache.")
+    if share is not None and not report.rows_extracted + report.rows_cached + report.rows_skipped:
+        print(f"Share {share[0]} of {share[1]} holds no images ({len(images):,} in all): fewer shares would do.")
     print(
         f"{report.rows_extracted} images extracted, {report.rows_cached} found, {report.rows_skipped} skipped "
         f"in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), in {where}"

@@ -1,6 +1,7 @@
 """The commands about classifiers: each parses, calls the public API, and prints."""
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -8,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bottleneck.cli import options as opt
-from bottleneck.cli.config import TARGET, check_config_target
-from bottleneck.cli.output import complain, emit, plan_fields, table
+from bottleneck.cli.config import TARGET, check_config_target, data_of_config
+from bottleneck.cli.output import emit, plan_fields, table
 from bottleneck.cli.wording import as_typed, options_of
+from bottleneck.errors import InvalidInputError, listed
 from bottleneck.planner import percent
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bottleneck import TransferClassifier
+    from bottleneck.images import ImageSource
 
 
 def plan(
@@ -61,6 +67,9 @@ def fit(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to save the classifier in; without it nothing is kept.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a classifier in --out that was fitted on other data.")
+    ] = False,
     backbone: opt.BackboneName = "embedded",
     weights: opt.Weights = "default",
     strategy: opt.Strategy = "auto",
@@ -95,8 +104,10 @@ def fit(
     began = monotonic()
     if out is not None:
         check_target(out)  # before minutes of work, not after
+        if not overwrite:
+            _check_same_data(out, opt.parse_data(data))
     if out is not None and config_out is None:
-        config_out = out.with_name(f"{out.name}.toml")
+        config_out = _config_beside(out)
         check_config_target(config_out)
     # Of the processes that torchrun started, one saves and reports.
     ctx.params[TARGET] = config_out if is_first() else None
@@ -127,7 +138,7 @@ def fit(
     emit(
         json,
         strategy=classifier.strategy_,
-        accuracy_cv=classifier.accuracy_cv_,
+        accuracy_cv=classifier.accuracy_cv_ if isfinite(classifier.accuracy_cv_) else None,
         n_samples=report.rows_extracted + report.rows_cached,
         n_classes=len(classifier.classes_),
         rows_extracted=report.rows_extracted,
@@ -138,6 +149,26 @@ def fit(
     )
 
 
+def _config_beside(out: Path) -> Path:
+    """Return where the config file of a saved classifier is by default."""
+    return out.with_name(f"{out.name}.toml")
+
+
+def _check_same_data(out: Path, data: Path) -> None:
+    """Refuse to replace a classifier that was fitted on other data, as far as the config file beside it tells.
+
+    Raises
+    ------
+    InvalidInputError
+        It was.
+    """
+    before = data_of_config(_config_beside(out)) if out.is_dir() and any(out.iterdir()) else None
+    if before is not None and before.resolve() != data.resolve():
+        raise InvalidInputError(
+            f"--out {out} holds a classifier fitted on {before}; name another folder or pass --overwrite."
+        )
+
+
 def _print_fitted(
     classifier: "TransferClassifier", options: Mapping[str, str], *, out: Path | None, again: Path | None
 ) -> None:
@@ -146,7 +177,11 @@ def _print_fitted(
     n_samples, n_classes = report.rows_extracted + report.rows_cached, len(classifier.classes_)
     print(as_typed(str(classifier.plan_), options))
     print(f"\nOutcome    {classifier.outcome_}")
-    print(f"Accuracy   {percent(classifier.accuracy_cv_)} out of fold, on {n_samples} images of {n_classes} classes")
+    if isfinite(classifier.accuracy_cv_):
+        on = f"out of fold, on {n_samples} images of {n_classes} classes"
+        print(f"Accuracy   {percent(classifier.accuracy_cv_)} {on}")
+    else:
+        print("Accuracy   unknown: with one image a class none can be held out")
     print(f"Features   {report.rows_extracted} images extracted, {report.rows_cached} found in the cache")
     print(f"Model      {out if out is not None else 'not saved: name a folder with --out'}")
     if again is not None:
@@ -170,34 +205,47 @@ def evaluate(
     from sklearn.metrics import precision_recall_fscore_support
 
     from bottleneck import load
-    from bottleneck.images import as_labelled_source
 
     classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error, verbose=not quiet)
-    source, labels = as_labelled_source(opt.parse_data(data), None, min_classes=1)
+    source, labels = _known_images(opt.parse_data(data), classifier)
     predicted = classifier.predict(source)
     # Names of folders are texts; classes of any other kind were given in Python and are compared as texts.
     known = [i for i, label in enumerate(predicted) if label is not None]
     truth, predicted = labels[known].astype(str), np.array([str(predicted[i]) for i in known])
-    classes = sorted(set(truth) | set(map(str, classifier.classes_)))
+    classes = sorted(map(str, classifier.classes_))
     precision, recall, _, n_images = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
-    unknown = sorted(set(truth.tolist()) - set(map(str, classifier.classes_)))
-    if unknown:
-        names, known_names = (", ".join(map(repr, group)) for group in (unknown, classifier.classes_.tolist()))
-        complain(
-            "warning",
-            f"The classifier does not know {names}: every image of theirs counts as wrong. "
-            f"It was fitted on {known_names}.",
-        )
     accuracy = float((truth == predicted).mean())
     per_class = zip(classes, n_images, recall, precision, strict=True)
     print(
         table(
             ["class", "images", "recall", "precision"],
-            [[name, str(n), percent(share), percent(exact)] for name, n, share, exact in per_class],
+            [[name, str(int(n)), percent(share) if n else "-", percent(exact)] for name, n, share, exact in per_class],
         )
     )
     print(f"\nAccuracy   {percent(accuracy)} on {len(truth)} images")
-    emit(json, accuracy=accuracy, n_samples=len(truth), unknown_classes=unknown)
+    emit(json, accuracy=accuracy, n_samples=len(truth))
+
+
+def _known_images(data: Path, classifier: "TransferClassifier") -> "tuple[ImageSource, NDArray[np.generic]]":
+    """Return the images of a folder with their labels, all of which the classifier knows.
+
+    Raises
+    ------
+    InvalidInputError
+        It has classes that the classifier was not fitted on, which would count as wrong whatever it answers.
+    """
+    from bottleneck.images import as_labelled_source
+
+    source, labels = as_labelled_source(data, None, min_classes=1)
+    known = set(map(str, classifier.classes_))
+    unknown = sorted(set(map(str, labels)) - known)
+    if unknown:
+        raise InvalidInputError(
+            f"The folder {data} has classes that the classifier does not know:\n{listed(unknown)}\n"
+            f"It knows:\n{listed(sorted(known))}\n"
+            "Name a folder whose class folders have these names, or fit a classifier on the classes of this one."
+        )
+    return source, labels
 
 
 def report(
@@ -221,8 +269,7 @@ def report(
     from bottleneck import load, write_report
 
     classifier = load(model).set_params(cache_dir=cache_dir, device=device, on_error=on_error, verbose=not quiet)
-    write_report(
-        classifier, opt.parse_data(data), None, path=out, X_train=None if train is None else opt.parse_data(train)
-    )
+    source, labels = _known_images(opt.parse_data(data), classifier)
+    write_report(classifier, source, labels, path=out, X_train=None if train is None else opt.parse_data(train))
     print(f"Report     {out}")
     emit(json, report=str(out))

@@ -13,25 +13,48 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
+from bottleneck.cli.wording import as_typed, options_of
 from bottleneck.errors import InvalidInputError, did_you_mean, listed
 
 FIRST_LINE = "# Written by bottleneck"
 NO_KEYS = frozenset({"config", "write-config", "help"})
-LEFT_OUT = NO_KEYS | {"quiet", "verbose", "json"}
-"""What is not written: these change nothing of what a command makes."""
+LEFT_OUT = NO_KEYS | {"quiet", "verbose", "json", "overwrite"}
+"""What is not written: these change nothing of what a command makes, or are a word for one time."""
 SETTINGS = "set"
+FILE = "config"
 TARGET = "config_out"
 
 
 class Repeatable(TyperCommand):
     """A command that has --config and --write-config: when it is done, it writes the file that repeats it."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse what was typed and what the file says; a value that is of the file is blamed on it."""
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as exc:
+            param = getattr(exc, "param", None)
+            if param is None or not _is_of_file(ctx, param):
+                raise
+            said = exc.format_message().rstrip(".")
+            raise InvalidInputError(f"The config file {ctx.meta[FILE]} cannot be used: {said}.") from exc
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and then write its file; that it may be written is checked before."""
         if ctx.params[TARGET] is not None:
             check_config_target(ctx.params[TARGET])
-        result = super().invoke(ctx)
+        try:
+            result = super().invoke(ctx)
+        except InvalidInputError as exc:
+            said = as_typed(str(exc), options_of(self))
+            wrong = next(
+                (param for param in self.params if said.startswith(f"{max(param.opts, key=len)} must be")), None
+            )
+            if wrong is None or not _is_of_file(ctx, wrong):
+                raise
+            raise InvalidInputError(f"The config file {ctx.meta[FILE]} cannot be used: {said}") from exc
         if ctx.params[TARGET] is not None:
             write_config(ctx.params[TARGET], ctx)
         return result
@@ -50,7 +73,9 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     given = _parse_file(path)
     group = ctx.parent.command if ctx.parent is not None else ctx.command
     commands = getattr(group, "commands", {"": ctx.command}).values()
-    _check_keys(path, given, {key_of(param) for command in commands for param in command.params} - NO_KEYS)
+    known = {key_of(param) for command in commands for param in command.params} - NO_KEYS
+    _check_keys(path, given, known, own={key_of(param) for param in ctx.command.params} & known)
+    ctx.meta[FILE] = path
     ctx.meta[SETTINGS] = list(_assignments(path, given.pop(SETTINGS, {})))
     # What another command takes is for that one.
     ctx.default_map = {param.name: given[key] for param in ctx.command.params if (key := key_of(param)) in given}
@@ -156,10 +181,25 @@ def check_config_target(path: Path) -> None:
         raise InvalidInputError(f"Nothing can be written in {nearest}, where {path} should be. Name another folder.")
 
 
-def _check_keys(path: Path, given: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse keys that no command has, and tables where a value is needed."""
+def data_of_config(path: Path) -> Path | None:
+    """Return the data that a written file names, or None where there is no such file or it names none."""
+    try:
+        data = _parse_file(path).get("data")
+    except InvalidInputError:  # whether something else may be replaced is check_config_target's to say
+        return None
+    return Path(data) if isinstance(data, str) else None
+
+
+def _is_of_file(ctx: Any, param: Any) -> bool:
+    """Say whether the value of a parameter comes from the config file."""
+    source = ctx.get_parameter_source(param.name)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def _check_keys(path: Path, given: Mapping[str, Any], known: Collection[str], *, own: Collection[str]) -> None:
+    """Refuse keys that no command has, suggesting the command's ``own``, and tables where a value is needed."""
     problems = [
-        f"{key}: no such option. {did_you_mean(key, sorted(known))}".rstrip() for key in given if key not in known
+        f"{key}: no such option. {did_you_mean(key, sorted(own))}".rstrip() for key in given if key not in known
     ]
     problems += [
         f"{key}: {'a table is' if key == SETTINGS else 'one value, not a table, is'} needed"

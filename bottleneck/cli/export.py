@@ -1,5 +1,6 @@
 """`bottleneck export`: a saved classifier as one file for other programs."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,9 @@ def export(
     from bottleneck.planner.wording import size
 
     path = check_export_target(file)  # before the model is loaded, not after
-    report = export_model(load(model), path)
+    classifier = load(model)
+    print(f"Exporting {model} and comparing what the file answers; a large network takes minutes.", file=sys.stderr)
+    report = export_model(classifier, path)
     print(
         f"wrote {report.path} ({size(report.n_bytes)}): uint8 (n, height, width, 3) -> {len(report.classes)} "
         f"probabilities; largest difference {report.largest_difference:.0e} on {report.n_checked} pictures"

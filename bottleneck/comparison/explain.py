@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from bottleneck.planner.wording import duration, percent, points, size
+from bottleneck.planner.wording import duration, percent, size
 
 if TYPE_CHECKING:
     from bottleneck.comparison.intervals import Interval
@@ -91,8 +91,8 @@ def _rows(comparison: "BackboneComparison") -> list[tuple[str, ...]]:
 def _cells(score: "BackboneScore", *, best: bool) -> Iterator[str]:
     yield percent(score.accuracy.value)
     yield f"{100 * score.accuracy.low:.1f} to {percent(score.accuracy.high)}"
-    behind = score.behind
-    yield "best" if best else f"{points(behind.value)} ({100 * behind.low:+.1f} to {100 * behind.high:+.1f})"
+    behind = score.behind  # how far, so that a negative end is in front of the best
+    yield "best" if best else f"{100 * behind.value:.1f} points ({100 * behind.low:.1f} to {100 * behind.high:.1f})"
     yield f"{score.images_per_second:,.0f}" if score.images_per_second >= 9.95 else f"{score.images_per_second:.1f}"
     yield size(score.weight_bytes)
     yield size(score.feature_bytes)

@@ -1,14 +1,14 @@
 """From a classifier's parameters and data to an opened run: everything is checked here, before anything is computed."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
 from bottleneck.backbones import Backbone, load_backbone
-from bottleneck.errors import InvalidInputError, wrong_parameter
+from bottleneck.errors import InvalidInputError, did_you_mean, wrong_parameter
 from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
 from bottleneck.estimators.run import Run
 from bottleneck.extraction import ExtractionSettings, Extractor
@@ -18,6 +18,7 @@ from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.training import parse_groups
 from bottleneck.images import as_labelled_source
+from bottleneck.planner import StrategyName
 from bottleneck.profiling import profile_run
 from bottleneck.progress import ProgressCallback
 
@@ -48,6 +49,7 @@ def open_run(
     seed = ranks.first(parse_seed(classifier.random_state))
     budget = parse_budget(classifier.time_budget, classifier.risk)
     parse_on_error(classifier.on_error, "TransferClassifier")
+    _check_strategy(classifier.strategy)
     source, labels = as_labelled_source(X, y, image_shape=classifier.image_shape)
     check_classification_targets(labels)
     ranks.check_same(labels=labels)
@@ -86,6 +88,14 @@ def extraction_settings(classifier: "TransferClassifier") -> ExtractionSettings:
     return ExtractionSettings(
         device=classifier.device, precision=classifier.precision, batch_size=classifier.batch_size
     )
+
+
+def _check_strategy(strategy: object) -> None:
+    """Raise on a strategy that there is not."""
+    names = get_args(StrategyName)
+    if strategy not in names:
+        allowed = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        raise wrong_parameter("TransferClassifier", "strategy", allowed, strategy, did_you_mean(str(strategy), names))
 
 
 def _allowed_strategy(classifier: "TransferClassifier", backbone: Backbone) -> Any:

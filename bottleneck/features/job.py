@@ -123,6 +123,18 @@ def cache_features(
         Some images cannot be read and ``on_error`` is "raise"; all others are cached.
     WorkerError
         No worker, or no process, gets any further; what was extracted is cached.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from tempfile import TemporaryDirectory
+    >>> from bottleneck import cache_features, load_backbone
+    >>> images = (load_digits().images[:20] / 16).astype("float32")
+    >>> with TemporaryDirectory() as folder:
+    ...     first = cache_features(images[:15], load_backbone("embedded"), folder)
+    ...     second = cache_features(images, load_backbone("embedded"), folder)
+    >>> first.rows_extracted, second.rows_extracted, second.rows_cached
+    (15, 5, 15)
     """
     parse_on_error(on_error, "cache_features")
     parse_engine(engine, scheduler)

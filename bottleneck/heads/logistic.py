@@ -114,6 +114,15 @@ class LogisticHead(Head):
         Whether rows have any number of labels. If so, ``classes_`` numbers them, ``coef_`` has a row for each, ``C_``
         is (n_labels,), and ``Cs_`` and ``scores_`` are lists of arrays; ``predict`` gives zeros and ones, and
         ``predict_proba`` the probability of each label (n_samples, n_labels). Accuracy is the share of right labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from bottleneck import LogisticHead
+    >>> X, y = load_digits(n_class=4, return_X_y=True)
+    >>> head = LogisticHead(random_state=0).fit(X[:200], y[:200])
+    >>> head.predict_proba(X[200:]).shape
+    (520, 4)
     """
 
     multilabel_: bool

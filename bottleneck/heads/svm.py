@@ -58,6 +58,15 @@ class SVMHead(Head):
         Support vectors, their weights and the normalisation, as arrays; RBF kernel only.
     slope_ : float
         What makes decisions into logits; NaN if nothing was held out.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from bottleneck import SVMHead
+    >>> X, y = load_digits(n_class=4, return_X_y=True)
+    >>> head = SVMHead(random_state=0).fit(X[:200], y[:200])
+    >>> head.predict_proba(X[200:]).shape
+    (520, 4)
     """
 
     slope_: float

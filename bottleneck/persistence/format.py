@@ -36,9 +36,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        There is no such file, it is no description of a classifier, or a newer version of the library wrote it.
+        There is no such folder, what it holds is no description of a classifier, or a newer version of the library
+        wrote it.
     """
     path = folder / DESCRIPTION
+    if folder.is_file():
+        likely = folder.parent if folder.name in FILES else folder.with_suffix("")
+        hint = f", such as {likely}" if (likely / DESCRIPTION).is_file() else ""
+        raise ModelFileError(f"{folder} is a file. Name the folder of the classifier{hint}.")
     try:
         described = json.loads(path.read_bytes())
     except FileNotFoundError as exc:

@@ -62,6 +62,19 @@ def load(path: str | Path, *, backbone: nn.Module | Backbone | None = None) -> T
         fitted on.
     BackboneError
         The backbone cannot be loaded from where it came.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from tempfile import TemporaryDirectory
+    >>> from bottleneck import TransferClassifier, load, save
+    >>> digits = load_digits(n_class=2)
+    >>> X = (digits.images / 16).astype("float32")
+    >>> with TemporaryDirectory() as folder:
+    ...     clf = TransferClassifier(strategy="probe", cache_dir=f"{folder}/cache").fit(X[:40], digits.target[:40])
+    ...     loaded = load(save(clf, f"{folder}/model"))
+    >>> loaded.classes_
+    array([0, 1])
     """
     folder = Path(path).expanduser()
     described = read_description(folder)

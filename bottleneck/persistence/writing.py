@@ -58,6 +58,19 @@ def save(classifier: TransferClassifier, path: str | Path, *, include_backbone: 
         The head or the classes cannot be saved, or there is something else at ``path``.
     ModelFileError
         The folder cannot be written.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from tempfile import TemporaryDirectory
+    >>> from bottleneck import TransferClassifier, load, save
+    >>> digits = load_digits(n_class=2)
+    >>> X = (digits.images / 16).astype("float32")
+    >>> with TemporaryDirectory() as folder:
+    ...     clf = TransferClassifier(strategy="probe", cache_dir=f"{folder}/cache").fit(X[:40], digits.target[:40])
+    ...     path = save(clf, f"{folder}/model")
+    ...     bool((load(path).predict(X[40:60]) == clf.predict(X[40:60])).all())
+    True
     """
     check_is_fitted(classifier)
     folder = check_target(path)

@@ -201,3 +201,10 @@ def test_weights_of_another_network_are_one_line(tmp_path):
         load_backbone("embedded", path)
 
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_file_of_another_kind_is_said_to_be_one(tmp_path):
+    (tmp_path / "notes.jpg").write_bytes(b"each line of a text is no weight")
+
+    with pytest.raises(WeightsError, match="it is neither a safetensors nor a torch file"):
+        read_weights(tmp_path / "notes.jpg")

@@ -46,3 +46,10 @@ def test_table_that_is_not_there_is_one_message(command, tmp_path):
 
     assert status == 2
     assert "No such file or folder: " in complaint
+
+
+def test_share_without_images_says_so(command, image_folder, tmp_path):
+    status, printed, _ = command("cache", image_folder, "--cache-dir", tmp_path / "cache", "-q", "--shard", "3/100")
+
+    assert status == 0
+    assert printed.startswith("Share 3 of 100 holds no images (24 in all)")

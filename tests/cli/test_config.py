@@ -156,7 +156,9 @@ def test_what_another_command_takes_is_left_to_it(command, config, image_folder,
         ("[seed]\nx = 1", "seed: one value, not a table, is needed"),
         ("set = 1", "set: a table is needed"),
         ("[set]\nlr = 1", "finetune.NAME or head.NAME"),
-        ('seed = "x"', "Invalid value for '--seed'"),
+        ('seed = "x"', "run.toml cannot be used: Invalid value for '--seed'"),
+        ('risk = "bald"', "run.toml cannot be used: --risk must be 'balanced' or 'safe'. Got 'bald' instead."),
+        ("shart = 1", "shart: no such option.\n"),
         ("[set]\nfinetune.rate = 1", "--set finetune.rate: no such setting."),
     ],
 )
@@ -204,3 +206,9 @@ def test_setting_is_a_value_of_toml_or_a_word(typed, parsed):
 def test_setting_of_another_form_is_said(typed):
     with pytest.raises(InvalidInputError, match=r"must be OWNER\.NAME=VALUE"):
         parse_setting(typed)
+
+
+def test_typed_value_is_not_blamed_on_the_file(command, config, image_folder):
+    complaint = command("fit", image_folder, "--config", config("seed = 1\n"), "--seed", "x")[2]
+
+    assert complaint.startswith("error: Invalid value for '--seed'")

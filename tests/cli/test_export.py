@@ -4,10 +4,11 @@ from tests.cli.conftest import last_json
 
 
 def test_file_is_written_and_compared(command, saved, tmp_path):
-    status, printed, _ = command("export", saved / "model", tmp_path / "classifier.pt2", "--json")
+    status, printed, said = command("export", saved / "model", tmp_path / "classifier.pt2", "--json")
 
     found = last_json(printed)
     assert status == 0
+    assert said.startswith("Exporting ")
     assert printed.startswith(f"wrote {tmp_path / 'classifier.pt2'} (")
     assert found["bytes"] == (tmp_path / "classifier.pt2").stat().st_size
     assert found["classes"] == ["bluish", "reddish"]

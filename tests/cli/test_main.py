@@ -348,18 +348,6 @@ def test_evaluation_compares_whole_names(command, tmp_path):
     assert last_json(printed)["accuracy"] < 0.2
 
 
-def test_class_that_the_model_does_not_know_is_said(command, image_folder, tmp_path):
-    quiet = ("-q", "--cache-dir", tmp_path / "cache")
-    command("fit", image_folder, "--out", tmp_path / "model", "--strategy", "probe", *quiet)
-    (image_folder / "reddish").rename(image_folder / "wasps")
-
-    status, printed, said = command("evaluate", tmp_path / "model", image_folder, "--json", *quiet)
-
-    assert status == 0
-    assert "warning: The classifier does not know 'wasps'" in said
-    assert last_json(printed)["unknown_classes"] == ["wasps"]
-
-
 def test_folder_with_other_things_is_refused_before_any_work(command, image_folder, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("three years")

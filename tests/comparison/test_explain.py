@@ -39,7 +39,7 @@ def test_table_says_what_may_be_taken():
     assert repr(TABLE) == str(TABLE)
     assert "300 images of 10 classes" in lines[0]
     assert " ".join(lines[3].split()) == "large 93.0 % 88.0 to 96.0 % best 4.0 9 MB 336 kB 12 s"
-    assert "+13.0 points (+11.0 to +15.0)" in lines[5]
+    assert "  13.0 points (11.0 to 15.0)" in lines[5]
     assert lines[-1] == "These images cannot tell large and middle apart. The fastest of them is middle."
     assert max(map(len, lines)) <= 110
 

@@ -40,3 +40,14 @@ def test_setting_of_fine_tuning_must_suit_the_network(make, tiny_backbone):
 def test_settings_of_fine_tuning_are_one_record(make, settings):
     with pytest.raises(InvalidInputError, match=r"'finetune' parameter .* must be a FineTuneSettings"):
         make(finetune=settings).fit(*coloured_images(12))
+
+
+def test_unknown_strategy_is_the_classifiers_and_nothing_is_measured(make, tmp_path):
+    expected = (
+        r"'strategy' parameter of TransferClassifier must be 'auto', .* or 'scratch'\. Got 'fine-tune'.*'finetune'"
+    )
+
+    with pytest.raises(InvalidInputError, match=expected):
+        make(strategy="fine-tune").fit(*coloured_images(12))
+
+    assert not (tmp_path / "cache").exists()
