@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,19 @@ def shared() -> Path:
 def _cache_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep default caches out of the home folder of whoever runs the tests."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "torch_home"))
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_left() -> Iterator[None]:
+    """End the processes that joblib keeps for whoever asks next.
+
+    loky replaces one that has grown much since its first task, with a warning from a thread of its own, which warnings
+    that are errors would end: the next test would wait for ever.
+    """
+    yield
+    kept = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if kept is not None and kept._executor is not None:
+        kept._executor.shutdown(wait=True, kill_workers=True)
 
 
 @pytest.fixture(scope="session")
