@@ -1,7 +1,7 @@
 """Fold by fold: a probe, a fine-tuning that starts from it, and how both predict the images held out."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,12 @@ from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_tim
 from bottleneck.finetune.recipe import Recipe
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
-from bottleneck.heads.blocks import FeatureBlocks
+from bottleneck.heads.blocks import RowBlocks
 from bottleneck.heads.duplicates import cut, group_copies, mark_rows
 from bottleneck.heads.folds import Folds, deal_parts
 
 CHECKED_IMAGES = 2000
 """Training images on which the final network must not do worse than was measured on unseen ones."""
-
-
-@runtime_checkable
-class RowBlocks(FeatureBlocks, Protocol):
-    """Features in blocks, too many for memory, of which some rows can be taken as blocks again."""
-
-    def take(self, rows: NDArray[np.int64]) -> "RowBlocks":
-        """Return some of the rows, in the order given."""
-        ...
 
 
 ProbeFeatures = NDArray[np.float32] | RowBlocks

@@ -33,10 +33,11 @@ class Ahead:
         return ((1 - SPARE) * seconds - others) / self.trainings
 
 
-def shortfall(ahead: Ahead, seconds: float, timing: Timing, *, images_a_training: int) -> str:
+def shortfall(ahead: Ahead, seconds: float, timing: Timing, *, images_a_training: float) -> str:
     """Say what is lacking if trainings on so few images do not fit into ``seconds``, else nothing.
 
-    Learning from an image takes no less time than predicting it.
+    Learning from an image takes no less time than predicting one of its size, also where only learning is in bfloat16:
+    a backward pass takes about two forward passes. A smaller image counts as the share of pixels that it has.
     """
     least = images_a_training * timing.prediction
     if ahead.seconds_a_training(seconds, timing) >= least:

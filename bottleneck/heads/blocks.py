@@ -57,7 +57,7 @@ class RowBlocks(FeatureBlocks, Protocol):
     Pickled for them, rows should be where they are to be found rather than the features themselves.
     """
 
-    def take(self, rows: Any) -> FeatureBlocks:
+    def take(self, rows: Any) -> "RowBlocks":
         """Return the rows of a slice, or of an array of indices in its order, as blocks again."""
         ...
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bottleneck import FineTuneSettings, TransferClassifier, load, load_backbone, save
@@ -55,5 +56,35 @@ def test_fine_tuning_starts_from_the_probe_on_all_stages_where_that_is_better(ma
     assert tuned.layers_ == probe.layers_ == tuple(forgetful.layer_widths)
     assert tuned.accuracy_cv_ >= probe.accuracy_cv_ > 0.9
     save(tuned, tmp_path / "model", include_backbone=False)
+    loaded = load(tmp_path / "model", backbone=forgetful)
+    assert np.array_equal(loaded.predict_proba(images), tuned.predict_proba(images))
+
+
+def two_colours(n: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Return images that are strong or weak in red and in blue, and whether they are so in both alike."""
+    rng = np.random.RandomState(0)
+    alike = np.arange(n) % 2
+    images = rng.randint(0, 255, (n, 20, 20, 3)) * [0.3, 1, 0.3] + [80, 0, 80]
+    red = rng.choice([-1, 1], n)
+    blue = np.where(alike, red, -red)
+    images[..., 0] += 40 * red[:, None, None]
+    images[..., 2] += 40 * blue[:, None, None] + 15 * (2 * alike - 1)[:, None, None]
+    return images.astype(np.uint8), alike
+
+
+def test_network_that_was_tuned_from_all_stages_predicts_evaluates_and_is_saved(make, forgetful, tmp_path):
+    images, labels = two_colours(80)
+    settings = FineTuneSettings(
+        steps=60, batch_size=16, augment="crop", min_crop_scale=1.0, flip=False, lr=0.1, lr_decay=1.0
+    )
+
+    tuned = make(finetune=settings).fit(images, labels)
+
+    probe = make(strategy="all_stages_probe").fit(images, labels)
+    assert tuned.strategy_ == "finetune"
+    assert tuned.layers_ == tuple(forgetful.layer_widths)
+    assert tuned.accuracy_cv_ > probe.accuracy_cv_ + 0.05
+    assert tuned.score(images, labels) > probe.score(images, labels)
+    save(tuned, tmp_path / "model", include_backbone=True)
     loaded = load(tmp_path / "model", backbone=forgetful)
     assert np.array_equal(loaded.predict_proba(images), tuned.predict_proba(images))

@@ -98,6 +98,8 @@ def test_what_cannot_fit_is_refused_after_a_look_at_an_image_or_two():
         check_time_left(job, slow.task.head, Ahead(trainings=1))
 
     check_time_left(replace(job, deadline=1000.0), slow.task.head, Ahead(trainings=1))
+    smaller = replace(job, recipe=replace(job.recipe, image_scale=0.5))
+    check_time_left(smaller, slow.task.head, Ahead(trainings=1))  # a quarter of the pixels
 
 
 @pytest.mark.parametrize("left, expected", [(30.0, 300), (1.0, 100)])
