@@ -45,6 +45,12 @@ const gallery = {
     this.field("more").hidden = this.made >= this.shown.length;
   },
 
+  // At once, not on the form's "reset" event: that one comes before the fields are empty.
+  clear() {
+    this.field("filters").reset();
+    this.update();
+  },
+
   // Show only the images of one cell of the confusion matrix.
   showCell(ofTrue, ofPredicted) {
     this.field("filters").reset();
@@ -58,7 +64,7 @@ const gallery = {
 
 gallery.field("filters").addEventListener("input", () => gallery.update());
 gallery.field("filters").addEventListener("submit", (event) => event.preventDefault());
-gallery.field("filters").addEventListener("reset", () => setTimeout(() => gallery.update()));
+gallery.field("clear").addEventListener("click", () => gallery.clear());
 gallery.field("more").addEventListener("click", () => gallery.more());
 for (const cell of document.querySelectorAll("[data-predicted]")) {
   cell.addEventListener("click", () => gallery.showCell(cell.dataset.true, cell.dataset.predicted));
