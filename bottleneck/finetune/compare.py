@@ -13,6 +13,9 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 N_PARTS = 10
 """Parts of the held-out images whose alpha is chosen on the other parts, so that choosing is not rewarded."""
 
+SCORES = ("correct", "log_loss", "margin")
+"""What is kept of each held-out image at each alpha."""
+
 LEAST_PROBA = 1e-7
 """Probabilities below count as this in the log-loss, so that one image cannot outvote all others."""
 
@@ -25,6 +28,8 @@ class HeldOut:
     ----------
     correct : bool array (n, n_alphas)
     log_loss : float array (n, n_alphas)
+    margin : float array (n, n_alphas)
+        Logarithm of the probability of the image's class over that of the most probable other one.
     weights : float array (n,)
     groups : int array (n,) or None
         Images of one group err together; None: each by itself.
@@ -32,6 +37,7 @@ class HeldOut:
 
     correct: NDArray[np.bool_]
     log_loss: NDArray[np.float64]
+    margin: NDArray[np.float64]
     weights: NDArray[np.float32]
     groups: NDArray[np.intp] | None = None
 
@@ -84,10 +90,15 @@ class Comparison:
         return self.probe_accuracy + self.gain
 
 
-def score_proba(proba: NDArray[np.float64], codes: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return correctness and log-loss (n,) of class probabilities (n, n_classes)."""
-    true_proba = proba[np.arange(len(codes)), codes]
-    return proba.argmax(axis=1) == codes, -np.log(np.maximum(true_proba, LEAST_PROBA))
+def score_proba(
+    proba: NDArray[np.float64], codes: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the :data:`SCORES` (n,) of class probabilities (n, n_classes)."""
+    rows = np.arange(len(codes))
+    logs = np.log(np.maximum(proba, LEAST_PROBA))
+    own = logs[rows, codes]
+    logs[rows, codes] = -np.inf
+    return proba.argmax(axis=1) == codes, -own, own - logs.max(axis=1)
 
 
 def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
@@ -116,7 +127,12 @@ def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
 def best_alpha(held_out: HeldOut, rows: NDArray[np.bool_]) -> int:
     """Return the index of the most accurate alpha on ``rows``; the lower log-loss decides between equals."""
     scores = path_scores(
-        HeldOut(correct=held_out.correct[rows], log_loss=held_out.log_loss[rows], weights=held_out.weights[rows])
+        HeldOut(
+            correct=held_out.correct[rows],
+            log_loss=held_out.log_loss[rows],
+            margin=held_out.margin[rows],
+            weights=held_out.weights[rows],
+        )
     )
     return max(range(len(scores)), key=lambda index: (scores[index].accuracy, -scores[index].log_loss))
 

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.finetune.checkpoints import Snapshot
-from bottleneck.finetune.compare import ALPHAS, HeldOut, score_proba
+from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.finetune.recipe import Recipe
@@ -140,20 +140,18 @@ def what_is_ahead(n_trainings: int, *, n_held: int, n_images: int) -> Ahead:
 def score_path(
     job: Job, probe: Probe, head: LogisticHead, path: Path, *, rows: NDArray[np.int64], codes: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """Return "correct" and "log_loss" (n, n_alphas) of ``head`` (alpha 0) and the networks at the other alphas."""
+    """Return the scores (n, n_alphas) of ``head`` (alpha 0) and the networks at the other alphas, by name."""
     # What is compared must be the same on all ranks, to the last bit: they must come to the same decision.
     probe_proba = job.ranks.first_array(head.predict_proba(take_rows(probe.features, rows)))
     scores = [score_proba(probe_proba, codes)]
     scores += [score_proba(predict_proba(job, path.at(alpha), rows), codes) for alpha in ALPHAS[1:]]
-    correct, log_loss = zip(*scores, strict=True)
-    return {"correct": np.stack(correct, axis=1), "log_loss": np.stack(log_loss, axis=1)}
+    return {name: np.stack(each, axis=1) for name, each in zip(SCORES, zip(*scores, strict=True), strict=True)}
 
 
 def held_out_of(job: Job, probe: Probe, kept: Snapshot, *, rows: NDArray[np.int64]) -> HeldOut:
     """Return the scores of ``rows`` with what else belongs to these images."""
     return HeldOut(
-        correct=kept.tensors["correct"].numpy(),
-        log_loss=kept.tensors["log_loss"].numpy(),
+        **{name: kept.tensors[name].numpy() for name in SCORES},
         weights=job.weights[rows],
         groups=rows if probe.groups is None else probe.groups[rows],
     )
@@ -162,8 +160,7 @@ def held_out_of(job: Job, probe: Probe, kept: Snapshot, *, rows: NDArray[np.int6
 def joined(parts: list[HeldOut]) -> HeldOut:
     """Return the images of all folds one after the other."""
     return HeldOut(
-        correct=np.concatenate([part.correct for part in parts]),
-        log_loss=np.concatenate([part.log_loss for part in parts]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORES},
         weights=np.concatenate([part.weights for part in parts]),
         groups=np.concatenate([part.groups for part in parts if part.groups is not None]),
     )

@@ -40,6 +40,7 @@ from bottleneck.estimators.run import (
 from bottleneck.extraction import Extractor, using_threads
 from bottleneck.features import Features, compute_features
 from bottleneck.finetune import train_from_scratch
+from bottleneck.finetune.compare import HeldOut
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.progress import silent
@@ -240,10 +241,13 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     codes = result.codes
     if codes is None:
         codes = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
-    raw = result.raw_codes
+    path = result.path_codes
+    raw = None if path is None else path[-1]
     return probed.record(strategy, codes, watch) | {
         "raw_accuracy": None if raw is None else float((raw == probed.test_codes).mean()),
         "raw_predictions": None if raw is None else packed(raw),
+        "path_accuracy": None if path is None else [float((each == probed.test_codes).mean()) for each in path],
+        "held_out": None if result.held_out is None else packed_scores(result.held_out),
         "starts_from": "probe" if start is probe else "all_stages_probe",
         "accepted": result.codes is not None,
         "stopped": result.stopped,
@@ -266,6 +270,14 @@ def scratch_record(probed: Probed, settings: FineTuneSettings) -> Record:
     features = compute_features(probed.test, extractor, None, precision="float32").layers["penultimate"]
     codes = probed.codes_of(result.head.predict(features))
     return probed.record("scratch", codes, watch) | {"steps": result.steps}
+
+
+def packed_scores(held_out: HeldOut) -> dict[str, str]:
+    """Return the log-losses and margins (n, n_alphas) of held-out images as text."""
+    return {
+        name: base64.b64encode(getattr(held_out, name).astype(np.float16).tobytes()).decode()
+        for name in ("log_loss", "margin")
+    }
 
 
 def packed(codes: NDArray[np.generic]) -> str:

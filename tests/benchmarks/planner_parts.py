@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bottleneck.estimators.run import Run
 from bottleneck.extraction.extract import decode_min_side
 from bottleneck.finetune import Comparison, FineTuneSettings
-from bottleneck.finetune.compare import compare
+from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import Probe, codes_of, cross_fit
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import CHECKED_IMAGES, check_not_collapsed, image_weights
@@ -49,14 +49,15 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tuned:
-    """What came of a fine-tuning: class numbers of the test images, of what is delivered and at alpha = 1.
+    """What came of a fine-tuning: class numbers of the test images, of what is delivered and at each alpha above 0.
 
-    ``codes`` is None where the probe is delivered, ``raw_codes`` where there is no network.
+    ``codes`` is None where the probe is delivered, ``path_codes`` where there is no network.
     """
 
     codes: NDArray[np.int64] | None = None
-    raw_codes: NDArray[np.int64] | None = None
+    path_codes: list[NDArray[np.int64]] | None = None
     comparison: Comparison | None = None
+    held_out: HeldOut | None = None
     steps: int = 0
     flip: bool = True
     stopped: str = ""
@@ -92,9 +93,10 @@ def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Tim
     with watch.timing("mirror"):
         flip = check_mirroring(job, probe).allowed
     job = replace(job, recipe=replace(recipe, flip=flip))
-    comparison, path = None, None
+    held_out, comparison, path = None, None, None
     with noting_divergence() as folds, watch.timing("folds"):
-        comparison = compare(cross_fit(job, probe).held_out, z=recipe.acceptance_z, seed=run.seed)
+        held_out = cross_fit(job, probe).held_out
+        comparison = compare(held_out, z=recipe.acceptance_z, seed=run.seed)
     with noting_divergence() as refit, watch.timing("refit"):
         path = fit_on_all(job, probe)
     if path is None:
@@ -105,8 +107,9 @@ def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Tim
             codes = delivered(job, probe, path, comparison, test, watch)
     return Tuned(
         codes=codes,
-        raw_codes=predicted(job, path, 1.0, test),
+        path_codes=[predicted(job, path, alpha, test) for alpha in ALPHAS[1:]],
         comparison=comparison,
+        held_out=held_out,
         steps=path.steps,
         flip=flip,
         stopped=folds.why,

@@ -6,7 +6,12 @@ from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, score_proba
 
 def held_out(correct: np.ndarray, weights: np.ndarray | None = None) -> HeldOut:
     weights = np.ones(len(correct)) if weights is None else weights
-    return HeldOut(correct=correct, log_loss=np.where(correct, 0.1, 2.0), weights=weights.astype(np.float32))
+    return HeldOut(
+        correct=correct,
+        log_loss=np.where(correct, 0.1, 2.0),
+        margin=np.where(correct, 1.0, -1.0),
+        weights=weights.astype(np.float32),
+    )
 
 
 def random_correct(accuracies: list[float], n_images: int = 2000, seed: int = 0) -> np.ndarray:
@@ -72,6 +77,7 @@ def test_images_of_one_group_are_one_piece_of_evidence():
     repeated = HeldOut(
         correct=np.repeat(alone.correct, 4, axis=0),
         log_loss=np.repeat(alone.log_loss, 4, axis=0),
+        margin=np.repeat(alone.margin, 4, axis=0),
         weights=np.repeat(alone.weights, 4),
         groups=np.repeat(np.arange(300) * 7, 4),
     )
@@ -83,10 +89,12 @@ def test_images_of_one_group_are_one_piece_of_evidence():
 
 
 def test_hopeless_probability_is_wrong_and_finitely_bad():
-    proba = np.array([[0.9, 0.1], [1.0, 0.0]])
+    proba = np.array([[0.7, 0.1, 0.2], [1.0, 0.0, 0.0]])
 
-    correct, log_loss = score_proba(proba, np.array([0, 1]))
+    correct, log_loss, margin = score_proba(proba, np.array([0, 1]))
 
     assert correct.tolist() == [True, False]
-    assert log_loss[0] == pytest.approx(-np.log(0.9))
-    assert np.isfinite(log_loss).all()
+    assert log_loss[0] == pytest.approx(-np.log(0.7))
+    assert margin[0] == pytest.approx(np.log(0.7 / 0.2))
+    assert margin[1] < 0
+    assert np.isfinite([log_loss, margin]).all()

@@ -1,5 +1,6 @@
 """What the table of cells runs is what ``TransferClassifier`` does."""
 
+import base64
 import json
 from dataclasses import replace
 
@@ -56,7 +57,7 @@ def test_refused_fine_tuning_still_has_its_network(probed):
     tuned = finetune_in_parts(given, replace(SETTINGS, acceptance_z=1e9), Stopwatch())
 
     assert tuned.codes is None
-    assert tuned.raw_codes is not None
+    assert tuned.path_codes is not None
     assert tuned.comparison is not None
     assert tuned.steps == 6
 
@@ -80,5 +81,9 @@ def test_records_of_a_cell_are_the_classifiers_and_can_be_replayed(images, tiny_
     [played] = play(records)
     assert played.deliveries["finetune_far"].accuracy == records[3]["accuracy"]
     assert played.deliveries["raw_far"].accuracy == records[3]["raw_accuracy"]
+    margins = np.frombuffer(base64.b64decode(records[3]["held_out"]["margin"]), dtype=np.float16).reshape(60, -1)
+    accuracies = [point["accuracy"] for point in records[3]["comparison"]["path"]]
+    np.testing.assert_allclose((margins > 0).mean(axis=0), accuracies, rtol=1e-6)
+    assert records[3]["path_accuracy"][-1] == records[3]["raw_accuracy"]
     assert planner(played.evidence, played.profile) in played.deliveries
     assert Plan.from_json(json.dumps(records[0]["plan"])).request.evidence == played.evidence
