@@ -14,7 +14,7 @@ from bottleneck.heads.arrays import as_features
 from bottleneck.heads.blocks import BlockReader, FeatureBlocks, MemoryLimit, is_blocks, parse_workers
 from bottleneck.heads.calibration import log_probabilities
 from bottleneck.heads.evidence import mean_and_se
-from bottleneck.heads.folds import CrossValidation, Folds
+from bottleneck.heads.folds import CrossValidation, Folds, LeaveOneOut, LeftOut
 from bottleneck.heads.linear import LinearFit, fit_linear
 from bottleneck.heads.losses import SIGMOID, SOFTMAX, Loss
 from bottleneck.heads.normalize import Normalization, normalize_rows, row_normalization
@@ -33,13 +33,14 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier of features; a subclass adds its loss and what makes its decisions into logits."""
 
     Cs: Literal["auto"] | Sequence[float]
-    cv: CrossValidation
+    cv: CrossValidation | LeaveOneOut
     normalize: Literal["auto"] | Normalization
     class_weight: ClassWeight
     max_iter: int
     tol: float
     memory_limit: MemoryLimit
     n_jobs: int | None
+    device: Any
     random_state: int | np.random.RandomState | None
 
     classes_: NDArray[Any]
@@ -78,7 +79,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the probability of every class (n_samples, n_classes)."""
         return np.exp(self.predict_log_proba(X))
 
-    def _fit_linear(self, training: TrainingSet, folds: Folds, *, loss: Loss, calibrate: bool) -> LinearFit:
+    def _fit_linear(self, training: TrainingSet, folds: Folds | LeftOut, *, loss: Loss, calibrate: bool) -> LinearFit:
         fitted = fit_linear(
             training,
             folds,

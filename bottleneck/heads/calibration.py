@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import log_softmax, softmax
+
+from bottleneck.heads.arrays import cast, namespace, special
 
 Floats = NDArray[np.floating[Any]]
 
@@ -15,14 +16,17 @@ SLOPES = (1e-3, 1e4)
 
 def log_probabilities(decisions: Floats) -> NDArray[np.float64]:
     """Return log-probabilities (n, n_classes) for logits (n, n_classes), or (n, 1) when there are two classes."""
+    xp = namespace(decisions)
     if decisions.shape[1] == 1:
-        decisions = np.concatenate([np.zeros_like(decisions), decisions], axis=1)
-    return np.asarray(log_softmax(decisions.astype(float), axis=1))
+        decisions = xp.concatenate([xp.zeros_like(decisions), decisions], axis=1)
+    log_proba: NDArray[np.float64] = special(decisions).log_softmax(cast(decisions, xp.float64), axis=1)
+    return log_proba
 
 
 def log_losses(decisions: Floats, labels: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the log-loss (n,) of each row's label under its logits."""
-    return -log_probabilities(decisions)[np.arange(len(labels)), labels]
+    losses: NDArray[np.float64] = -(log_probabilities(decisions)[namespace(decisions).arange(len(labels)), labels])
+    return losses
 
 
 def fit_slope(decisions: Floats, labels: NDArray[np.intp], weights: Floats) -> float:
@@ -32,17 +36,19 @@ def fit_slope(decisions: Floats, labels: NDArray[np.intp], weights: Floats) -> f
     labels count as a little uncertain, because decisions without an error would ask for an infinite slope: as much
     as one row more that could be of any class.
     """
-    logits = decisions.astype(float)
+    xp = namespace(decisions)
+    logits = cast(decisions, xp.float64)
     if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        logits = xp.concatenate([xp.zeros_like(logits), logits], axis=1)
     doubt = 1 / (1 + weights.sum())
-    expected = (1 - doubt) * logits[np.arange(len(labels)), labels] + doubt * logits.mean(axis=1)
+    weights = cast(weights, logits.dtype)
+    expected = (1 - doubt) * logits[xp.arange(len(labels)), labels] + doubt * logits.mean(axis=1)
 
     def derivative(log_slope: float) -> float:
-        proba = softmax(np.exp(log_slope) * logits, axis=1)
+        proba = special(logits).softmax(float(np.exp(log_slope)) * logits, axis=1)
         return float(weights @ ((proba * logits).sum(axis=1) - expected))
 
-    size = float(np.sqrt(np.mean(np.square(logits))))
+    size = float(xp.sqrt(xp.mean(xp.square(logits))))
     if size == 0:
         return 1.0
     low, high = (np.log(factor / size) for factor in SLOPES)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import on_host
 from bottleneck.heads.calibration import log_losses
 from bottleneck.heads.duplicates import FEW_FEATURES
-from bottleneck.heads.folds import Folds
+from bottleneck.heads.folds import Folds, LeftOut
 from bottleneck.heads.linear import fit_linear
 from bottleneck.heads.losses import SIGMOID, SOFTMAX
 from bottleneck.heads.normalize import Normalization
@@ -25,7 +26,7 @@ COMPARED_TOL = 1e-2
 """The heads of all rows are not needed to compare normalisations."""
 
 
-def choose_kind(training: TrainingSet, folds: Folds, rng: np.random.Generator) -> Normalization:
+def choose_kind(training: TrainingSet, folds: Folds | LeftOut, rng: np.random.Generator) -> Normalization:
     """Return the normalisation for these rows; held-out groups choose it where there are groups.
 
     Closed-form leave-one-out would let each row be vouched for by others of its group.
@@ -34,7 +35,7 @@ def choose_kind(training: TrainingSet, folds: Folds, rng: np.random.Generator) -
     if len(training.labels) <= FEW_ROWS * len(training.classes):
         return candidates[0]
     if training.groups is None:
-        return choose_normalization(training.features, training.labels, weights=training.weights, rng=rng)
+        return choose_normalization(on_host(training.features), training.labels, weights=training.weights, rng=rng)
     return _choose_by_groups(training, folds, candidates)
 
 
@@ -43,7 +44,9 @@ def trusted_order(n_features: int) -> Sequence[Normalization]:
     return CANDIDATES if n_features > FEW_FEATURES else FEW_FEATURES_CANDIDATES
 
 
-def _choose_by_groups(training: TrainingSet, folds: Folds, candidates: Sequence[Normalization]) -> Normalization:
+def _choose_by_groups(
+    training: TrainingSet, folds: Folds | LeftOut, candidates: Sequence[Normalization]
+) -> Normalization:
     """Return the first candidate, unless the one with the least held-out log-loss beats it by a standard error."""
     losses = {kind: _held_out_losses(training, folds, kind) for kind in candidates}
     first = candidates[0]
@@ -58,7 +61,7 @@ def _choose_by_groups(training: TrainingSet, folds: Folds, candidates: Sequence[
     return best if gains.sum() > np.sqrt(np.square(gains).sum()) else first
 
 
-def _held_out_losses(training: TrainingSet, folds: Folds, kind: Normalization) -> Floats:
+def _held_out_losses(training: TrainingSet, folds: Folds | LeftOut, kind: Normalization) -> Floats:
     """Return the log-loss of each row (n,) under logistic regression at its best C, NaN where no fold holds it out."""
     fitted = fit_linear(
         training,

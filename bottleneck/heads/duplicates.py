@@ -44,7 +44,7 @@ def cut(features: Floats, n_rows: int = BLOCK_ROWS) -> Iterator[Floats]:
 def mark_rows(blocks: Iterable[Floats], *, n_samples: int, n_features: int) -> Marks:
     """Return what copies are known by: a hash of each row (n,), or a sketch (n, size) that is near for near rows."""
     if n_features <= FEW_FEATURES or n_samples > MANY_ROWS:
-        return np.concatenate([_codes(block) for block in blocks])
+        return np.concatenate([row_codes(block) for block in blocks])
     directions = np.random.default_rng(0).standard_normal((n_features, SKETCH_SIZE)).astype(np.float32)
     origin: Floats | None = None
     sketches: list[NDArray[np.float32]] = []
@@ -84,7 +84,7 @@ def connected(left: NDArray[np.intp], right: NDArray[np.intp], n_points: int) ->
     return np.asarray(scipy.sparse.csgraph.connected_components(links, directed=False)[1], dtype=np.intp)
 
 
-def _codes(block: Floats) -> NDArray[np.uint64]:
+def row_codes(block: Floats) -> NDArray[np.uint64]:
     """Hash each row's bits: equal rows have equal codes, others by a chance of 2^-63 (Dietzfelbinger 1996)."""
     block = np.ascontiguousarray(block)
     words = block.view(np.dtype(f"u{block.dtype.itemsize}"))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ class Splitter(Protocol):
 
 
 CrossValidation = int | Splitter | Iterable[Split]
+LeaveOneOut = Literal["loo"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,33 @@ class Folds:
 
     def __len__(self) -> int:
         return len(self.train)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Which rows are left out together, all others being trained on."""
+
+    units: NDArray[np.intp]
+    """(n,) the same number for rows of one unit; -1 for rows that are never left out"""
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(np.bincount(self.units[self.units >= 0])))
+
+    @property
+    def largest(self) -> int:
+        """The most rows of a unit."""
+        return int(np.bincount(self.units[self.units >= 0]).max(initial=0))
+
+
+def leave_out_units(features: Floats, labels: NDArray[np.intp], *, groups: NDArray[np.intp] | None = None) -> LeftOut:
+    """Leave out every row once: with its copies, with all rows of its group, and not if its class would be gone."""
+    marks = mark_rows(cut(features), n_samples=len(features), n_features=features.shape[1])
+    copies = group_copies(marks, labels)
+    units = copies if groups is None else join_groups(copies, groups)
+    members = count_members(units, labels)
+    sizes = (members > 0).sum(axis=0)
+    precious = np.asarray((members[:, sizes == 1] > 0).any(axis=1))
+    return LeftOut(units=np.where(precious[units], -1, units))
 
 
 def deal_folds(
@@ -143,14 +171,17 @@ def follow_splits(
     return Folds(train=train, held_out=held_out)
 
 
-def check_cross_validation(cv: object, *, owner: str) -> None:
-    """Refuse what is neither a number of folds, nor a splitter, nor splits."""
+def check_cross_validation(cv: object, *, owner: str, leaves_out: bool = False) -> None:
+    """Refuse what is neither a number of folds, nor a splitter, nor splits, nor "loo" where rows can be left out."""
+    if isinstance(cv, str) and cv == "loo" and leaves_out:
+        return
     if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
         valid = cv >= 2
     else:
         valid = not isinstance(cv, str) and (hasattr(cv, "split") or isinstance(cv, Iterable))
     if not valid:
-        raise wrong_parameter(owner, "cv", "an integer of at least 2, a splitter or an iterable of splits", cv)
+        allowed = "an integer of at least 2, 'loo', " if leaves_out else "an integer of at least 2, "
+        raise wrong_parameter(owner, "cv", allowed + "a splitter or an iterable of splits", cv)
 
 
 def deal(labels: NDArray[np.intp], n_parts: int, rng: np.random.Generator) -> NDArray[np.intp]:

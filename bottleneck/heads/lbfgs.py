@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import cast, namespace
+
 Floats = NDArray[np.floating[Any]]
 Objective = Callable[[Floats], tuple[NDArray[np.float64], Floats]]
 """Points (n_problems, n_variables) to values (n_problems,) and gradients (n_problems, n_variables)."""
@@ -38,23 +40,24 @@ def minimize_together(objective: Objective, start: Floats, *, tol: Floats, max_i
 
     A problem whose value cannot be lowered further in the precision of ``start`` stops early; ``residuals`` tells.
     """
+    xp = namespace(start)
     points = start
     values, gradients = objective(points)
     history: deque[tuple[Floats, Floats, Floats]] = deque(maxlen=MEMORY)
-    idle = np.zeros(len(points), dtype=np.intp)
+    idle = xp.zeros(len(points), dtype=xp.int64)
     n_iter = 0
     while n_iter < max_iter:
-        active = (np.abs(gradients).max(axis=1) > tol) & (idle < MAX_IDLE)
+        active = (xp.amax(abs(gradients), axis=1) > tol) & (idle < MAX_IDLE)
         if not active.any():
             break
         directions = -_inverse_hessian_times(gradients, history) * active[:, None]
         moved, new_values, new_gradients = _search(objective, points, values, gradients, directions)
-        idle = np.where(new_values < values - _noise(values, points), 0, idle + 1)
+        idle = xp.where(new_values < values - _noise(values, points), 0, idle + 1)
         steps, changes = moved - points, new_gradients - gradients
         history.append((steps, changes, _inverse_positive(_dot(steps, changes))))
         points, values, gradients = moved, new_values, new_gradients
         n_iter += 1
-    return Minimum(points=points, residuals=np.abs(gradients).max(axis=1).astype(float), n_iter=n_iter)
+    return Minimum(points=points, residuals=cast(xp.amax(abs(gradients), axis=1), xp.float64), n_iter=n_iter)
 
 
 def _search(
@@ -63,7 +66,7 @@ def _search(
     """Halve the unit step of each problem until its value decreases enough; a problem that finds none stays."""
     slopes = _dot(gradients, directions)
     noise = _noise(values, points)
-    lengths = np.ones(len(points), dtype=points.dtype)
+    lengths = namespace(points).ones(len(points), dtype=points.dtype)
     for halving in range(MAX_HALVINGS):
         moved = points + lengths[:, None] * directions
         new_values, new_gradients = objective(moved)
@@ -76,12 +79,13 @@ def _search(
 
 def _noise(values: NDArray[np.float64], points: Floats) -> NDArray[np.float64]:
     """Return what rounding adds to a sum of many losses, which must not look like a change."""
-    noise: NDArray[np.float64] = 10 * np.finfo(points.dtype).eps * np.abs(values)
+    noise: NDArray[np.float64] = 10 * namespace(points).finfo(points.dtype).eps * abs(values)
     return noise
 
 
 def _inverse_hessian_times(gradients: Floats, history: deque[tuple[Floats, Floats, Floats]]) -> Floats:
-    product = gradients.copy()
+    xp = namespace(gradients)
+    product: Floats = xp.asarray(gradients, copy=True)
     shares = []
     for steps, changes, inverse in reversed(history):
         shares.append(inverse * _dot(steps, product))
@@ -89,18 +93,20 @@ def _inverse_hessian_times(gradients: Floats, history: deque[tuple[Floats, Float
     if history:
         steps, changes, _ = history[-1]
         curvature = _dot(steps, changes) * _inverse_positive(_dot(changes, changes))
-        product *= np.where(curvature > 0, curvature, 1)[:, None]
+        product *= xp.where(curvature > 0, curvature, 1)[:, None]
     for (steps, changes, inverse), share in zip(history, reversed(shares), strict=True):
         product += (share - inverse * _dot(changes, product))[:, None] * steps
     return product
 
 
 def _dot(left: Floats, right: Floats) -> Floats:
-    products: Floats = np.einsum("pv,pv->p", left, right)
+    products: Floats = namespace(left).einsum("pv,pv->p", left, right)
     return products
 
 
 def _inverse_positive(values: Floats) -> Floats:
     """Return 1 / values, and 0 where a step has no usable curvature and must leave the history without effect."""
-    usable = values > np.finfo(values.dtype).tiny
-    return np.where(usable, 1 / np.where(usable, values, 1), 0)
+    xp = namespace(values)
+    usable = values > xp.finfo(values.dtype).tiny
+    inverse: Floats = xp.where(usable, 1 / xp.where(usable, values, 1), 0)
+    return inverse

@@ -1,7 +1,7 @@
 """Multinomial logistic regression that chooses its own normalisation and C."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,11 +10,13 @@ from scipy.special import expit, log_expit
 from sklearn.utils.validation import check_is_fitted
 
 from bottleneck.errors import InvalidInputError
+from bottleneck.heads.arrays import as_features
 from bottleneck.heads.base import Head, logistic_loss
 from bottleneck.heads.blocks import MemoryLimit, is_blocks, load_blocks, streamed
 from bottleneck.heads.choice import choose_kind
+from bottleneck.heads.devices import computing_on, parse_device
 from bottleneck.heads.evidence import mean_and_se
-from bottleneck.heads.folds import CrossValidation, Folds
+from bottleneck.heads.folds import CrossValidation, Folds, LeaveOneOut, LeftOut
 from bottleneck.heads.linear import n_outputs
 from bottleneck.heads.means import fit_means
 from bottleneck.heads.multilabel import (
@@ -34,7 +36,7 @@ from bottleneck.heads.training import (
     ClassWeight,
     TrainingSet,
     check_settings,
-    make_folds,
+    hold_out,
     make_generator,
     parse_training_set,
 )
@@ -67,8 +69,10 @@ class LogisticHead(Head):
     cv
         Number of stratified folds, a scikit-learn splitter or an iterable of (train, test) indices. With a number,
         copies of a picture and rows of one group are never on both sides, and a class with a single distinct row is
-        never held out. With one image of each of three or more classes an image goes to the class whose image it
-        resembles most (nearest class mean, by cosine); otherwise C is a default if nothing can be held out.
+        never held out. ``"loo"`` leaves out every row in turn, with its copies and its group, by one Newton step from
+        the head of all rows: for up to a thousand or so. With one image of each of three or more classes an image goes
+        to the class whose image it resembles most (nearest class mean, by cosine); otherwise C is a default if nothing
+        can be held out.
     normalize
         ``"center"`` (centre and one scale for all features), ``"l2"`` (rows to unit length first), ``"standardize"``
         (a scale for each feature), ``"none"``, or ``"auto"`` to choose one of the first three. With up to three images
@@ -86,6 +90,11 @@ class LogisticHead(Head):
         Worker processes that go through features on disk together, on one core each; whatever their number, the result
         is the same to the last bit. None is this process with all its cores, or what ``joblib.parallel_config`` says,
         such as a Dask cluster. Features in memory need none.
+    device
+        Where torch solves the head: ``"cuda"``, ``"cuda:1"``, a ``torch.device``, or ``"cpu"``. It has to hold the
+        features twice in single precision (16 GiB for a million rows of 2,048), and ``memory_limit`` is then of its
+        memory. None is NumPy on the processor, unless ``X`` is a tensor on a GPU, where it is solved then.
+        Predictions are made on the processor. Not for several labels a row, nor for ``cv="loo"``.
     random_state
         Seeds the folds, and the sample that is screened when there are thousands of rows.
 
@@ -102,7 +111,8 @@ class LogisticHead(Head):
         The Cs tried and the mean log-loss of held-out rows at each. ``C_`` minimises their sum plus half a nat for
         each squared decade from a typical C, which matters with few rows only.
     oof_proba_ : ndarray (n_samples, n_classes)
-        Probabilities of each row by the fold that held it out; NaN where none did. Not there after a fit from disk.
+        Probabilities of each row by the heads fitted without it; NaN where there are none. Not there after a fit from
+        disk.
     accuracy_cv_, accuracy_se_, log_loss_cv_ : float
         Accuracy of those, its standard error, and log-loss, weighted by ``sample_weight``; NaN if nothing was held out.
     n_iter_ : int
@@ -134,13 +144,14 @@ class LogisticHead(Head):
         self,
         Cs: Literal["auto"] | Sequence[float] = "auto",
         *,
-        cv: CrossValidation = 5,
+        cv: CrossValidation | LeaveOneOut = 5,
         normalize: Literal["auto"] | Normalization = "auto",
         class_weight: ClassWeight = None,
         max_iter: int = 1000,
         tol: float = 1e-7,
         memory_limit: MemoryLimit = "auto",
         n_jobs: int | None = None,
+        device: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.Cs = Cs
@@ -151,6 +162,7 @@ class LogisticHead(Head):
         self.tol = tol
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
@@ -174,9 +186,11 @@ class LogisticHead(Head):
             sides of a split, and its rows do not vouch for each other in choosing C and normalisation. A splitter
             given as ``cv`` is passed them.
         """
-        check_settings(self)
+        check_settings(self, leaves_out=True)
         self.multilabel_ = is_multilabel(y)
-        blocks = streamed(X, self.memory_limit)
+        owner, only_numpy = type(self).__name__, self._only_numpy()
+        device = parse_device(self.device, X, owner=owner, only_numpy=only_numpy)
+        blocks = streamed(X, self.memory_limit) if device is None else None
         if self.multilabel_:
             if blocks is not None:
                 raise too_large_for_labels(blocks, owner=type(self).__name__)
@@ -187,14 +201,14 @@ class LogisticHead(Head):
             self._fit_streamed(blocks, y, sample_weight=sample_weight, groups=groups, loss=None, calibrate=False)
             self._centre_intercepts()
             return self
-        X = load_blocks(X) if is_blocks(X) else X
+        X = load_blocks(X) if is_blocks(X) and device is None else X
         training = parse_training_set(
-            self, X, y, sample_weight=sample_weight, class_weight=self.class_weight, groups=groups
+            self, X, y, sample_weight=sample_weight, class_weight=self.class_weight, groups=groups, device=device
         )
         rng = make_generator(self.random_state)
         self.classes_ = training.classes
-        with limited_threads(training.flops):
-            folds = make_folds(self.cv, training, rng)
+        with limited_threads(training.flops), computing_on(device, owner=owner):
+            folds = hold_out(self.cv, training, rng)
             self.normalize_ = choose_kind(training, folds, rng) if self.normalize == "auto" else self.normalize
             loss = logistic_loss(len(training.classes))
             if len(training.classes) > 2 and self._has_no_choice(training, folds):
@@ -256,7 +270,7 @@ class LogisticHead(Head):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        tags.classifier_tags.multi_label = not isinstance(self.cv, str) and self.device is None
         return tags
 
     def _centre_intercepts(self) -> None:
@@ -264,12 +278,18 @@ class LogisticHead(Head):
             # A softmax does not see what all classes share.
             self.intercept_ -= self.intercept_.mean()
 
-    def _has_no_choice(self, training: TrainingSet, folds: Folds) -> bool:
+    def _only_numpy(self) -> str | None:
+        """Name what these settings ask for if torch cannot do it."""
+        if self.multilabel_:
+            return "several labels a row"
+        return "cv='loo'" if isinstance(self.cv, str) else None
+
+    def _has_no_choice(self, training: TrainingSet, folds: Folds | LeftOut) -> bool:
         """Say whether there is one image of each class, of which a C or a fold could say nothing."""
         return len(folds) == 0 and isinstance(self.Cs, str) and self.normalize_ == "l2"
 
     def _fit_means(self, training: TrainingSet) -> None:
-        fitted = fit_means(training)
+        fitted = fit_means(replace(training, features=as_features(training.features)))
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.C_, self.n_iter_ = np.nan, 0
         self.Cs_ = self.scores_ = np.array([np.nan])

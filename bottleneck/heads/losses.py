@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit
+
+from bottleneck.heads.arrays import cast, log_expit, namespace, special
 
 Floats = NDArray[np.floating[Any]]
 
@@ -31,47 +32,50 @@ class Loss:
 
 
 def _softmax(logits: Floats, labels: NDArray[np.intp]) -> Floats:
-    rows = np.arange(len(labels))
-    logits -= logits.max(axis=1, keepdims=True)
+    xp = namespace(logits)
+    rows = xp.arange(len(labels))
+    logits -= xp.amax(logits, axis=1, keepdims=True)
     own = logits[:, labels, rows]
-    np.exp(logits, out=logits)
+    xp.exp(logits, out=logits)
     total = logits.sum(axis=1)
     logits /= total[:, None]
     logits[:, labels, rows] -= 1
-    losses: Floats = np.log(total) - own
+    losses: Floats = xp.log(total) - own
     return losses
 
 
 def _sigmoid(logits: Floats, labels: NDArray[np.intp]) -> Floats:
-    sign = (2 * labels - 1).astype(logits.dtype)
+    sign = cast(2 * labels - 1, logits.dtype)
     margin = logits[:, 0] * sign
-    logits[:, 0] = -sign * expit(-margin)
+    logits[:, 0] = -sign * special(margin).expit(-margin)
     losses: Floats = -log_expit(margin)
     return losses
 
 
 def _squared_hinge(logits: Floats, labels: NDArray[np.intp]) -> Floats:
-    sign = np.full(logits.shape[1:], -1, logits.dtype)
+    xp = namespace(logits)
+    sign = xp.full(logits.shape[1:], -1, dtype=logits.dtype)
     if len(sign) == 1:
         sign[0, labels == 1] = 1
     else:
-        sign[labels, np.arange(len(labels))] = 1
-    slack = np.maximum(1 - sign * logits, 0)
+        sign[labels, xp.arange(len(labels))] = 1
+    slack = xp.clip(1 - sign * logits, 0, None)
     logits[...] = -2 * sign * slack
-    losses: Floats = np.square(slack).sum(axis=1)
+    losses: Floats = xp.square(slack).sum(axis=1)
     return losses
 
 
 def _probability_curvature(residuals: Floats) -> Floats:
     # A residual is p or p - 1, so that p (1 - p) = |residual| (1 - |residual|).
-    magnitude: Floats = np.abs(residuals)
+    magnitude: Floats = abs(residuals)
     curvature: Floats = magnitude * (1 - magnitude)
     return curvature
 
 
 def _softmax_bend(residuals: Floats, labels: NDArray[np.intp], changes: Floats) -> Floats:
-    proba = residuals.copy()
-    proba[labels, np.arange(len(labels))] += 1
+    xp = namespace(residuals)
+    proba = xp.asarray(residuals, copy=True)
+    proba[labels, xp.arange(len(labels))] += 1
     bent: Floats = proba * changes
     bent -= proba * bent.sum(axis=0)
     return bent
@@ -84,7 +88,8 @@ def _diagonal_bend(
 
 
 def _hinge_curvature(residuals: Floats) -> Floats:
-    return np.where(residuals != 0, residuals.dtype.type(2), residuals.dtype.type(0))
+    curvature: Floats = 2 * cast(residuals != 0, residuals.dtype)
+    return curvature
 
 
 SOFTMAX = Loss(residuals=_softmax, curvature=_probability_curvature, bend=_softmax_bend)

@@ -18,7 +18,7 @@ from bottleneck.heads.blocks import BYTES_PER_NUMBER, FeatureBlocks
 from bottleneck.heads.choice import COMPARED_TOL, trusted_order
 from bottleneck.heads.duplicates import cut, group_copies, mark_rows
 from bottleneck.heads.evidence import mean_and_se
-from bottleneck.heads.folds import CrossValidation, Folds, deal_evenly, follow_splits, join_groups
+from bottleneck.heads.folds import CrossValidation, Folds, LeaveOneOut, deal_evenly, follow_splits, join_groups
 from bottleneck.heads.linear import (
     PATH_TOL,
     choose_on_path,
@@ -124,8 +124,10 @@ def parse_labelled_rows(
     )
 
 
-def fold_labelled_rows(cv: CrossValidation, given: LabelledRows, rng: np.random.Generator) -> Folds:
+def fold_labelled_rows(cv: CrossValidation | LeaveOneOut, given: LabelledRows, rng: np.random.Generator) -> Folds:
     """Deal rows so that each fold has its share of every label; copies and groups stay together."""
+    if isinstance(cv, str):
+        raise InvalidInputError("Rows are left out ('loo') where each has one class. Pass a number of folds as 'cv'.")
     if not isinstance(cv, int | np.integer):
         folds = follow_splits(cv, given.targets, groups=given.groups)
         return Folds(train=folds.train[:, given.rows], held_out=folds.held_out[:, given.rows])

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import cast, namespace, rows_at_once
+
 Floats = NDArray[np.floating[Any]]
 Normalization = Literal["center", "l2", "standardize", "none"]
 RowNormalization = Literal["none", "l2"]
@@ -33,16 +35,18 @@ class Normalizer:
 
     def __call__(self, features: Floats) -> NDArray[np.float64]:
         """Return the normalised features (n, n_features) as a new float64 array."""
-        normalized = normalize_rows(features, row_normalization(self.kind)).astype(np.float64)
+        xp = namespace(features)
+        rows = normalize_rows(features, row_normalization(self.kind))
+        normalized: NDArray[np.float64] = xp.asarray(rows, dtype=xp.float64, copy=True)
         normalized -= self.center
         normalized /= self.scale
         return normalized
 
     def to_float32(self, features: Floats) -> NDArray[np.float32]:
         """Return the normalised features (n, n_features) rounded to float32, with no larger array on the way."""
-        normalized = np.empty(features.shape, np.float32)
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        xp = namespace(features)
+        normalized: NDArray[np.float32] = xp.empty(features.shape, dtype=xp.float32)
+        for block in row_blocks(features):
             normalized[block] = self(features[block])
         return normalized
 
@@ -50,6 +54,12 @@ class Normalizer:
         """Turn coefficients and intercepts for normalised features into those for ``rows(x)``."""
         folded = coef / self.scale
         return folded, intercept - folded @ self.center
+
+
+def row_blocks(features: Floats) -> list[slice]:
+    """Return the blocks of rows to normalise at once."""
+    n_rows = rows_at_once(features, width=features.shape[1], on_processor=BLOCK_ROWS)
+    return [slice(start, start + n_rows) for start in range(0, len(features), n_rows)]
 
 
 def row_normalization(kind: Normalization) -> RowNormalization:
@@ -61,8 +71,10 @@ def normalize_rows(features: Floats, rows: RowNormalization) -> Floats:
     """Divide each row by its L2 norm if asked to; a row of zeros stays one."""
     if rows == "none":
         return features
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(norms > 0, norms, 1)
+    xp = namespace(features)
+    norms = xp.linalg.norm(features, axis=1, keepdims=True)
+    normalized: Floats = features / xp.where(norms > 0, norms, 1)
+    return normalized
 
 
 def fit_normalizer(features: Floats, weights: Floats, kind: Normalization) -> Normalizer:
@@ -72,32 +84,32 @@ def fit_normalizer(features: Floats, weights: Floats, kind: Normalization) -> No
     C means about the same as after ``standardize``, which divides each feature by its own standard deviation.
     Constant features are left unscaled. ``none`` centres too, which an intercept undoes exactly and rounding likes.
     """
-    share = weights / weights.sum(dtype=float)
+    xp = namespace(features)
+    share = weights / weights.sum(dtype=xp.float64)
     center, variance = _moments(features, share, row_normalization(kind))
     if kind == "none":
-        return Normalizer(kind=kind, center=center, scale=np.ones_like(center))
+        return Normalizer(kind=kind, center=center, scale=xp.ones_like(center))
     # A constant feature has a variance of rounding errors, relative to its mean.
-    variance[variance <= (10 * np.finfo(features.dtype).eps * center) ** 2] = 0
+    variance[variance <= (10 * xp.finfo(features.dtype).eps * center) ** 2] = 0
     if kind != "standardize":
-        variance = np.full_like(variance, variance.mean())
-    return Normalizer(kind=kind, center=center, scale=np.where(variance > 0, np.sqrt(variance), 1))
+        variance = variance.mean() * xp.ones_like(variance)
+    return Normalizer(kind=kind, center=center, scale=xp.where(variance > 0, xp.sqrt(variance), 1))
 
 
 def _moments(
     features: Floats, share: NDArray[np.float64], rows: RowNormalization
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance of each feature (n_features,), block by block in float64."""
-    first = normalize_rows(features[:1], rows).astype(np.float64)[0]
-    mean, square = np.zeros_like(first), np.zeros_like(first)
-    for start in range(0, len(features), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
+    xp = namespace(features)
+    first = cast(normalize_rows(features[:1], rows), xp.float64)[0]
+    mean, square = xp.zeros_like(first), xp.zeros_like(first)
+    for block in row_blocks(features):
         # Relative to the first row, so that a large mean does not drown a small variance.
-        shifted = normalize_rows(features[block], rows).astype(np.float64)
-        shifted -= first
+        shifted = cast(normalize_rows(features[block], rows), xp.float64) - first
         mean += share[block] @ shifted
-        np.square(shifted, out=shifted)
+        xp.square(shifted, out=shifted)
         square += share[block] @ shifted
-    return first + mean, np.maximum(square - np.square(mean), 0)
+    return first + mean, xp.clip(square - xp.square(mean), 0, None)
 
 
 def concatenate_blocks(blocks: Sequence[Floats], *, balance: BlockBalance = "width") -> Floats:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import as_array, beside, cast, namespace, rows_at_once
 from bottleneck.heads.calibration import fit_slope, log_losses
 from bottleneck.heads.solver import Problem, Solution, compute_logits, curvature, solve, zero_heads
 
@@ -68,11 +69,12 @@ def typical_c(problem: Problem) -> float:
 
 def scored_rows(problem: Problem, held_out: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Say which rows (n,) are held out by folds whose training rows include their class."""
-    classes = np.arange(problem.labels.max() + 1)
-    known = (problem.weights > 0).astype(float) @ (problem.labels[:, None] == classes) > 0
-    unknown = held_out & ~known[:, problem.labels]
-    scored: NDArray[np.bool_] = held_out.any(axis=0) & ~unknown.any(axis=0)
-    return scored
+    labels, trained = as_array(problem.labels), as_array(problem.weights > 0)
+    known = np.zeros((len(trained), labels.max() + 1), dtype=bool)
+    for fold, rows in enumerate(trained):
+        known[fold, labels[rows]] = True
+    unknown: NDArray[np.bool_] = held_out & ~known[:, labels]
+    return np.asarray(held_out.any(axis=0) & ~unknown.any(axis=0))
 
 
 def walk_path(
@@ -90,15 +92,35 @@ def walk_path(
     compare. ``Cs=None`` takes three a decade, up from a common C until the score has turned, or else down from it;
     Cs that were asked for are all tried.
     """
-    unit = _unit(problem)
     scored = scored_rows(problem, held_out)
+    held_out = beside(problem.scores, held_out)
+
+    def decide(heads: Solution, C: float) -> Floats:
+        return _held_out_decisions(problem, heads, held_out)
+
+    return choose_c(problem, decide, scored=scored, weights=weights, tol=tol, Cs=Cs, calibrate=calibrate)
+
+
+def choose_c(
+    problem: Problem,
+    decide: Callable[[Solution, float], Floats],
+    *,
+    scored: NDArray[np.bool_],
+    weights: Floats,
+    tol: float,
+    Cs: Sequence[float] | None,
+    calibrate: bool = False,
+) -> Path:
+    """Walk the path, judged by the decisions (n, n_outputs) on scored rows that ``decide`` makes of heads at a C."""
+    unit = _unit(problem)
+    xp, scored = namespace(problem.scores), beside(problem.scores, scored)
     labels, row_weights = problem.labels[scored], weights[scored]
 
     def judge(C: float, start: Solution, before: Solution | None) -> PathPoint:
         heads = solve(problem, C=C, start=start, before=before, tol=tol, max_iter=PATH_MAX_ITER)
-        decisions = _held_out_decisions(compute_logits(problem, heads), held_out)
+        decisions = decide(heads, C)
         slope = fit_slope(decisions[scored], labels, row_weights) if calibrate else 1.0
-        loss = float(row_weights @ log_losses(slope * decisions[scored], labels))
+        loss = float(cast(row_weights, xp.float64) @ log_losses(slope * decisions[scored], labels))
         return PathPoint(
             C=C,
             score=loss + 0.5 * float(np.log10(C / (TYPICAL_C * unit))) ** 2,
@@ -111,7 +133,7 @@ def walk_path(
     if Cs is not None:
         walked = _walk(judge, np.sort(np.asarray(Cs, dtype=float)), [zero_heads(problem)], patience=None)
     else:
-        below, above = _grid(unit)
+        below, above = automatic_grid(unit)
         walked = _walk(judge, above, [zero_heads(problem)], patience=PATIENCE)
         if walked.tried[0][0] == walked.best.C:
             walked = walked.joined(_walk(judge, below, walked.first_heads, patience=PATIENCE))
@@ -162,7 +184,7 @@ def _unit(problem: Problem) -> float:
     return len(problem.labels) * len(problem.spectrum) / bend if bend > 0 else 1.0
 
 
-def _grid(unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def automatic_grid(unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the Cs that may be tried: downwards from below the first one, and upwards from it."""
     first, start, last = (
         round(STEPS_PER_DECADE * (np.log10(unit) + decade)) for decade in (DECADES[0], START_DECADE, DECADES[1])
@@ -171,10 +193,17 @@ def _grid(unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return 10.0 ** (below / STEPS_PER_DECADE), 10.0 ** (above / STEPS_PER_DECADE)
 
 
-def _held_out_decisions(logits: Floats, held_out: NDArray[np.bool_]) -> Floats:
+def _held_out_decisions(problem: Problem, heads: Solution, held_out: NDArray[np.bool_]) -> Floats:
     """Return the mean decisions (n, n_outputs) of the folds that hold a row out, NaN where none does."""
-    total = np.zeros(logits.shape[1:])
-    for fold, rows in enumerate(held_out):
-        total[:, rows] += logits[fold][:, rows]
+    xp = namespace(problem.scores)
+    n_samples, width = len(problem.labels), len(held_out) * problem.n_outputs
+    total = xp.zeros((problem.n_outputs, n_samples), dtype=xp.float64)
+    n_rows = rows_at_once(problem.scores, width=width, on_processor=n_samples)
+    for start in range(0, n_samples, n_rows):
+        block = slice(start, start + n_rows)
+        logits, decided = compute_logits(problem, heads, block), total[:, block]
+        for fold, rows in enumerate(held_out[:, block]):
+            decided[:, rows] += logits[fold][:, rows]
     times = held_out.sum(axis=0)
-    return np.where(times > 0, total / np.maximum(times, 1), np.nan).T
+    mean: Floats = xp.where(times > 0, total / xp.clip(times, 1, None), xp.nan).T
+    return mean

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import cast, namespace, rows_at_once, turned
 from bottleneck.heads.solver import CURVATURE_FLOOR, Problem, Solution, preconditioner
 
 Floats = NDArray[np.floating[Any]]
@@ -44,18 +45,21 @@ class ExactRows:
     width: int
     axes: Floats | None
     """(width, r), or None: the coordinates are the same"""
+    n_rows_at_once: int = BLOCK_ROWS
 
     def slices(self) -> list[slice]:
         """Return the blocks of rows."""
-        return [slice(start, start + BLOCK_ROWS) for start in range(0, self.n_rows, BLOCK_ROWS)]
+        return [slice(start, start + self.n_rows_at_once) for start in range(0, self.n_rows, self.n_rows_at_once)]
 
     def to_scores(self, coef: Doubles) -> Floats:
         """Return coefficients or gradients (n_outputs, width) on scores (n_outputs, r)."""
-        return coef if self.axes is None else coef.astype(self.axes.dtype) @ self.axes
+        return coef if self.axes is None else cast(coef, self.axes.dtype) @ self.axes
 
     def from_scores(self, coef: Floats) -> Doubles:
         """Return coefficients on scores (n_outputs, r) on rows (n_outputs, width)."""
-        return np.asarray(coef if self.axes is None else coef.astype(self.axes.dtype) @ self.axes.T, dtype=float)
+        on_rows = coef if self.axes is None else cast(coef, self.axes.dtype) @ self.axes.T
+        doubles: Doubles = cast(on_rows, namespace(coef).float64)
+        return doubles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +100,14 @@ def polish(rows: ExactRows, problem: Problem, *, C: float, start: Solution, tol:
 
     ``problem`` has the float32 scores of these rows. ``max_iter`` limits the products with the Hessian.
     """
-    root_weight = float(np.sqrt(problem.weights.sum(dtype=float)))
-    point = _evaluate(rows, problem, C, rows.from_scores(start.coef[0]), start.intercept[0].astype(float))
+    xp = namespace(problem.scores)
+    root_weight = float(np.sqrt(float(problem.weights.sum(dtype=xp.float64))))
+    point = _evaluate(rows, problem, C, rows.from_scores(start.coef[0]), cast(start.intercept[0], xp.float64))
     before, n_iter = np.inf, 0
     for _ in range(MAX_STEPS):
         gradient = _rotated(rows, point.gradient)
         scale = _scale(problem, point, C)
-        residual = float(np.abs(gradient * scale).max()) / root_weight
+        residual = float(abs(gradient * scale).max()) / root_weight
         if residual <= tol or n_iter >= max_iter:
             break
         progress = 1.0 if before == np.inf else residual / before
@@ -112,7 +117,7 @@ def polish(rows: ExactRows, problem: Problem, *, C: float, start: Solution, tol:
         parabola = _Parabola(problem=problem, C=C, residuals=point.residuals, damping=damping, scale=scale)
         step, n_products = _find_step(parabola, gradient, share=share, max_products=max_iter - n_iter)
         n_iter += n_products
-        moved = _search(rows, problem, C, point, step, slope=float(np.vdot(gradient, step)))
+        moved = _search(rows, problem, C, point, step, slope=_dot(gradient, step))
         if moved is None:
             break
         point = moved
@@ -120,21 +125,25 @@ def polish(rows: ExactRows, problem: Problem, *, C: float, start: Solution, tol:
 
 
 def _scale(problem: Problem, point: _Point, C: float) -> Floats:
-    bend = np.asarray(problem.loss.curvature(point.residuals) @ problem.weights[0], dtype=float)
+    bend = cast(problem.loss.curvature(point.residuals) @ problem.weights[0], namespace(problem.scores).float64)
     scale: Floats = preconditioner(problem, bend[None], C)[0]
     return scale
 
 
 def _rotated(rows: ExactRows, gradient: Doubles) -> Doubles:
-    return np.concatenate([rows.to_scores(gradient[:, :-1]), gradient[:, -1:]], axis=1).astype(float)
+    xp = namespace(gradient)
+    on_scores = cast(rows.to_scores(gradient[:, :-1]), xp.float64)
+    rotated: Doubles = xp.concatenate([on_scores, gradient[:, -1:]], axis=1)
+    return rotated
 
 
 def _evaluate(rows: ExactRows, problem: Problem, C: float, coef: Doubles, intercept: Doubles) -> _Point:
-    value = 0.5 * float(np.vdot(coef, coef)) / C
-    gradient = np.concatenate([coef / C, np.zeros((len(coef), 1))], axis=1)
-    residuals = np.empty((len(coef), rows.n_rows), np.float32)
+    xp = namespace(coef)
+    value = 0.5 * _dot(coef, coef) / C
+    gradient = xp.concatenate([coef / C, xp.zeros((len(coef), 1), dtype=xp.float64)], axis=1)
+    residuals = xp.empty((len(coef), rows.n_rows), dtype=xp.float32)
     for block in rows.slices():
-        exact, weights = rows.block(block), problem.weights[0, block].astype(float)
+        exact, weights = rows.block(block), cast(problem.weights[0, block], xp.float64)
         logits = (coef @ exact.T + intercept[:, None])[None]
         losses = problem.loss.residuals(logits, problem.labels[block])
         residuals[:, block] = logits[0]
@@ -147,7 +156,7 @@ def _evaluate(rows: ExactRows, problem: Problem, C: float, coef: Doubles, interc
 
 def _search(rows: ExactRows, problem: Problem, C: float, point: _Point, step: Floats, *, slope: float) -> _Point | None:
     """Halve the step until the value decreases enough; None if rounding hides every decrease."""
-    on_rows, shift = rows.from_scores(step[:, :-1]), step[:, -1].astype(float)
+    on_rows, shift = rows.from_scores(step[:, :-1]), cast(step[:, -1], point.intercept.dtype)
     noise = 10 * np.finfo(float).eps * abs(point.value)
     length = 1.0
     for _ in range(MAX_HALVINGS):
@@ -158,24 +167,30 @@ def _search(rows: ExactRows, problem: Problem, C: float, point: _Point, step: Fl
     return None
 
 
+def _dot(left: Floats, right: Floats) -> float:
+    """Return the sum of the products of all entries, in the precision of ``left``."""
+    return float(left.reshape(-1) @ cast(right, left.dtype).reshape(-1))
+
+
 def _find_step(parabola: _Parabola, gradient: Doubles, *, share: float, max_products: int) -> tuple[Floats, int]:
     """Return the step (n_outputs, r + 1) to the minimum of the parabola here, and the products that it took."""
     scale = parabola.scale
+    xp = namespace(scale)
     # Near the minimum the gradient would underflow in float32.
-    size = float(np.abs(gradient * scale).max())
-    left = (-(gradient / size)).astype(scale.dtype)
-    step, direction = np.zeros_like(left), np.zeros_like(left)
+    size = float(abs(gradient * scale).max())
+    left = cast(-(gradient / size), scale.dtype)
+    step, direction = xp.zeros_like(left), xp.zeros_like(left)
     power, first = 1.0, None
     for n_products in range(max_products):
-        preconditioned = left * np.square(scale)
-        new_power = float(np.vdot(left, preconditioned))
+        preconditioned = left * xp.square(scale)
+        new_power = _dot(left, preconditioned)
         first = first or new_power
         if new_power <= share**2 * first:
             return step * size, n_products
         direction = preconditioned + (new_power / power if n_products else 0.0) * direction
         bent = _hessian_times(parabola, direction)
-        along = float(np.vdot(direction, bent))
-        if along <= FLAT * float(np.square(direction / scale).sum()):
+        along = _dot(direction, bent)
+        if along <= FLAT * float(xp.square(direction / scale).sum()):
             return (step if n_products else direction) * size, n_products + 1
         step += (new_power / along) * direction
         left -= (new_power / along) * bent
@@ -185,11 +200,12 @@ def _find_step(parabola: _Parabola, gradient: Doubles, *, share: float, max_prod
 
 def _hessian_times(parabola: _Parabola, direction: Floats) -> Floats:
     problem = parabola.problem
-    bent = direction / direction.dtype.type(parabola.C)
-    bent[:, -1] = direction.dtype.type(parabola.damping) * direction[:, -1]
-    for start in range(0, len(problem.labels), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        changes: Floats = np.ascontiguousarray((problem.scores[block] @ direction[:, :-1].T).T) + direction[:, -1:]
+    bent = direction / parabola.C
+    bent[:, -1] = parabola.damping * direction[:, -1]
+    n_rows = rows_at_once(direction, width=len(direction), on_processor=BLOCK_ROWS)
+    for start in range(0, len(problem.labels), n_rows):
+        block = slice(start, start + n_rows)
+        changes: Floats = turned(problem.scores[block] @ direction[:, :-1].T) + direction[:, -1:]
         changes = problem.loss.bend(parabola.residuals[:, block], problem.labels[block], changes)
         changes *= problem.weights[0, block]
         bent[:, :-1] += changes @ problem.scores[block]

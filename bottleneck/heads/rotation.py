@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+
+from bottleneck.heads.arrays import eigh, namespace, rows_at_once
 
 Floats = NDArray[np.floating[Any]]
 
@@ -48,17 +49,23 @@ def rotate(features: Floats) -> Rotation:
     n_samples, n_features = features.shape
     if n_samples < n_features:
         return _rotate_wide(features)
-    spectrum, axes = scipy.linalg.eigh(features.T @ features, driver="evd", overwrite_a=True, check_finite=False)
-    for start in range(0, n_samples, BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
+    spectrum, axes = eigh(features.T @ features)
+    n_rows = rows_at_once(features, width=n_features, on_processor=BLOCK_ROWS)
+    for start in range(0, n_samples, n_rows):
+        block = slice(start, start + n_rows)
         features[block] = features[block] @ axes
-    return Rotation(scores=features, spectrum=np.maximum(spectrum, 0), axes=axes, rows=None)
+    return Rotation(scores=features, spectrum=namespace(features).clip(spectrum, 0, None), axes=axes, rows=None)
+
+
+def principal_axes(gram: Floats) -> tuple[Floats, Floats]:
+    """Return the eigenvalues (r,) and axes (n, r) of a Gram matrix of rows (n, n), which is overwritten."""
+    spectrum, axes = eigh(gram)
+    tolerance = max(RANK_TOLERANCE, 10 * namespace(axes).finfo(axes.dtype).eps)
+    kept = spectrum > tolerance * abs(spectrum).max()
+    return spectrum[kept], axes[:, kept]
 
 
 def _rotate_wide(features: Floats) -> Rotation:
-    spectrum, axes = scipy.linalg.eigh(features @ features.T, driver="evd", overwrite_a=True, check_finite=False)
-    tolerance = max(RANK_TOLERANCE, 10 * np.finfo(features.dtype).eps)
-    kept = spectrum > tolerance * np.abs(spectrum).max()
-    spectrum, axes = spectrum[kept], axes[:, kept]
-    singular = np.sqrt(spectrum)
+    spectrum, axes = principal_axes(features @ features.T)
+    singular = namespace(features).sqrt(spectrum)
     return Rotation(scores=axes * singular, spectrum=spectrum, axes=axes / singular, rows=features)

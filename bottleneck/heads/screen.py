@@ -5,7 +5,7 @@ penalty and every row left out. Candidates are compared by squared error, which 
 images are few, and the first one, which needs no trust, stays unless another is better by a standard error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from bottleneck.heads.normalize import (
     concatenate_blocks,
     fit_normalizer,
 )
-from bottleneck.heads.ridge import leave_one_out
+from bottleneck.heads.ridge import LeaveOneOut, leave_one_out, leave_one_out_by_gram
 from bottleneck.heads.threads import limited_threads
 from bottleneck.heads.training import make_generator
 
@@ -77,6 +77,15 @@ class ScreenRecord:
     def loo_accuracy_se(self) -> float:
         """Standard error of ``loo_accuracy``."""
         return mean_and_se(self.correct, self.weights)[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Candidate:
+    """A record, and what its learning curve is cut from."""
+
+    record: ScreenRecord
+    gram: Floats | None
+    """(n, n) products of the normalised rows, if they are wide"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,13 +175,15 @@ def screen_features(
         raise InvalidInputError("Leave-one-out needs a class with two distinct rows. Every class has one at most.")
     parts = {name: [array[rows] for array in block] for name, block in parts.items()}
     with limited_threads(len(rows) * float(max(array.shape[1] for array in arrays)) ** 2):
-        records = tuple(
-            record
+        candidates = [
+            candidate
             for name in parts
-            for record in screen_block(name, parts[name], numbers, weights, normalizations=normalizations)
-        )
-        winner = ScreenResult(records=records, learning_curve=()).best()
-        features = concatenate_blocks(parts[winner.block], balance=winner.balance)
+            for candidate in _screen_block(name, parts[name], numbers, weights, normalizations=normalizations)
+        ]
+        records = tuple(candidate.record for candidate in candidates)
+        best = ScreenResult(records=records, learning_curve=()).best()
+        winner = candidates[records.index(best)]
+        features = concatenate_blocks(parts[best.block], balance=best.balance)
         curve = _learning_curve(winner, features, numbers, weights, rng)
     return ScreenResult(records=records, learning_curve=curve)
 
@@ -189,7 +200,8 @@ def choose_normalization(
     rows, weights = distinct_rows([features], labels, weights, rng, limit=enough)
     if np.bincount(labels[rows]).max() < 2:
         return _candidates(features.shape[1])[0]
-    return _most_trusted(screen_block("", [features[rows]], labels[rows], weights)).normalization
+    candidates = _screen_block("", [features[rows]], labels[rows], weights)
+    return _most_trusted(candidate.record for candidate in candidates).normalization
 
 
 def distinct_rows(
@@ -214,19 +226,26 @@ def distinct_rows(
     return rows[first], np.bincount(groups, weights=weights[rows]).astype(float)
 
 
-def screen_block(
+def _screen_block(
     name: str,
     arrays: Sequence[Floats],
     labels: NDArray[np.intp],
     weights: Floats,
     *,
     normalizations: Sequence[Normalization] | None = None,
-) -> Iterable[ScreenRecord]:
-    """Yield a record for each way to join and normalise the arrays of a block."""
+) -> Iterator[_Candidate]:
+    """Yield a candidate for each way to join and normalise the arrays of a block."""
     for balance in BALANCES if len(arrays) > 1 else BALANCES[:1]:
         features = concatenate_blocks(arrays, balance=balance)
         for kind in normalizations or _candidates(features.shape[1], joined=len(arrays) > 1):
-            yield _record(name, balance, kind, features=features, labels=labels, weights=weights)
+            normalized = fit_normalizer(features, weights, kind).to_float32(features)
+            gram = normalized @ normalized.T if len(normalized) < normalized.shape[1] else None
+            if gram is None:
+                left_out = leave_one_out(normalized, labels, weights=weights)
+            else:
+                left_out = leave_one_out_by_gram(gram, labels, weights=weights)
+            record = _record(left_out, labels, weights, block=name, balance=balance, kind=kind)
+            yield _Candidate(record=record, gram=gram)
 
 
 def _candidates(n_features: int, *, joined: bool = False) -> tuple[Normalization, ...]:
@@ -236,22 +255,21 @@ def _candidates(n_features: int, *, joined: bool = False) -> tuple[Normalization
 
 
 def _record(
-    name: str,
-    balance: BlockBalance,
-    kind: Normalization,
-    *,
-    features: Floats,
+    left_out: Iterable[LeaveOneOut],
     labels: NDArray[np.intp],
     weights: Floats,
+    *,
+    block: str,
+    balance: BlockBalance,
+    kind: Normalization,
 ) -> ScreenRecord:
+    """Return the record of the penalty with the least error."""
     scored = np.bincount(labels)[labels] > 1
     targets = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    normalized = fit_normalizer(features, weights, kind).to_float32(features)
-    candidates = leave_one_out(normalized, labels, weights=weights)
-    errors = ((loo, np.square(loo.predictions - targets).sum(axis=1)[scored]) for loo in candidates)
+    errors = ((loo, np.square(loo.predictions - targets).sum(axis=1)[scored]) for loo in left_out)
     loo, squared_errors = min(errors, key=lambda candidate: float(weights[scored] @ candidate[1]))
     return ScreenRecord(
-        block=name,
+        block=block,
         balance=balance,
         normalization=kind,
         penalty=loo.penalty,
@@ -270,7 +288,7 @@ def _most_trusted(records: Iterable[ScreenRecord]) -> ScreenRecord:
 
 
 def _learning_curve(
-    winner: ScreenRecord, features: Floats, labels: NDArray[np.intp], weights: Floats, rng: np.random.Generator
+    winner: _Candidate, features: Floats, labels: NDArray[np.intp], weights: Floats, rng: np.random.Generator
 ) -> tuple[LearningPoint, ...]:
     points = []
     for n_parts in CURVE_PARTS:
@@ -278,19 +296,25 @@ def _learning_curve(
         parts = [np.flatnonzero(dealt == part) for part in range(n_parts)]
         if any(np.mean(np.bincount(labels[rows])[labels[rows]] > 1) < MIN_SCORED for rows in parts if len(rows)):
             continue
-        records = [
-            _record(
-                "",
-                winner.balance,
-                winner.normalization,
-                features=features[rows],
-                labels=labels[rows],
-                weights=weights[rows],
-            )
-            for rows in parts
-        ]
+        records = [_record_part(winner, features, labels, weights, rows) for rows in parts]
         correct = np.concatenate([record.correct for record in records])
         accuracy, se = mean_and_se(correct, np.concatenate([record.weights for record in records]))
         points.append(LearningPoint(n_samples=round(len(labels) / n_parts), accuracy=accuracy, se=se))
-    points.append(LearningPoint(n_samples=len(labels), accuracy=winner.loo_accuracy, se=winner.loo_accuracy_se))
+    best = winner.record
+    points.append(LearningPoint(n_samples=len(labels), accuracy=best.loo_accuracy, se=best.loo_accuracy_se))
     return tuple(points)
+
+
+def _record_part(
+    winner: _Candidate, features: Floats, labels: NDArray[np.intp], weights: Floats, rows: NDArray[np.intp]
+) -> ScreenRecord:
+    """Return the record of some rows, normalised by themselves."""
+    best, labels, weights = winner.record, labels[rows], weights[rows]
+    if winner.gram is not None and best.normalization != "standardize":
+        # The centre of a part drops out by the free intercept, and its one scale by the unit of the penalties.
+        left_out = leave_one_out_by_gram(winner.gram[np.ix_(rows, rows)], labels, weights=weights)
+    else:
+        # A scale for each feature makes other products of the rows in every part.
+        normalized = fit_normalizer(features[rows], weights, best.normalization).to_float32(features[rows])
+        left_out = leave_one_out(normalized, labels, weights=weights)
+    return _record(left_out, labels, weights, block=best.block, balance=best.balance, kind=best.normalization)

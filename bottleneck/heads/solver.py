@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.heads.arrays import cast, namespace, rows_at_once, turned
 from bottleneck.heads.lbfgs import minimize_together
 from bottleneck.heads.losses import Loss
 
@@ -61,10 +62,11 @@ def solve(
 
     If ``start`` came next after ``before`` on a path of C, the search sets out from where the path leads.
     """
+    xp = namespace(problem.scores)
     dtype = problem.scores.dtype
     n_rank = problem.scores.shape[1]
     scale = _preconditioner(problem, start, C)
-    root_weight = np.sqrt(problem.weights.sum(axis=1, dtype=float))
+    root_weight = xp.sqrt(problem.weights.sum(axis=1, dtype=xp.float64))
 
     def objective(points: Floats) -> tuple[NDArray[np.float64], Floats]:
         scaled = points.reshape(scale.shape) * scale
@@ -75,7 +77,7 @@ def solve(
     stacked = _stacked(start) if before is None else 2 * _stacked(start) - _stacked(before)
     found = minimize_together(
         objective,
-        (stacked / scale).astype(dtype).reshape(len(scale), -1),
+        cast(stacked / scale, dtype).reshape(len(scale), -1),
         tol=tol * root_weight,
         max_iter=max_iter,
     )
@@ -91,46 +93,51 @@ def solve(
 def zero_heads(problem: Problem) -> Solution:
     """Return heads that decide nothing."""
     shape = (len(problem.weights), problem.n_outputs)
-    dtype = problem.scores.dtype
-    return Solution(coef=np.zeros((*shape, problem.scores.shape[1]), dtype), intercept=np.zeros(shape, dtype))
+    xp, dtype = namespace(problem.scores), problem.scores.dtype
+    return Solution(
+        coef=xp.zeros((*shape, problem.scores.shape[1]), dtype=dtype), intercept=xp.zeros(shape, dtype=dtype)
+    )
 
 
 def _stacked(heads: Solution) -> Floats:
-    return np.concatenate([heads.coef, heads.intercept[..., None]], axis=2)
+    stacked: Floats = namespace(heads.coef).concatenate([heads.coef, heads.intercept[..., None]], axis=2)
+    return stacked
 
 
-def compute_logits(problem: Problem, solution: Solution) -> Floats:
-    """Return the logits (n_heads, n_outputs, n) of all rows."""
+def compute_logits(problem: Problem, solution: Solution, rows: slice = slice(None)) -> Floats:
+    """Return the logits (n_heads, n_outputs, n) of these rows."""
     dtype = problem.scores.dtype
-    return _logits(problem.scores, solution.coef.astype(dtype), solution.intercept.astype(dtype))
+    return _logits(problem.scores[rows], cast(solution.coef, dtype), cast(solution.intercept, dtype))
 
 
 def _logits(scores: Floats, coef: Floats, intercept: Floats) -> Floats:
     n_heads, n_outputs, n_rank = coef.shape
     # Rows first and then turned over: a third faster than the few rows of coef times many columns.
-    logits = np.ascontiguousarray((scores @ coef.reshape(n_heads * n_outputs, n_rank).T).T)
+    logits: Floats = turned(scores @ coef.reshape(n_heads * n_outputs, n_rank).T)
     logits += intercept.reshape(-1, 1)
     return logits.reshape(n_heads, n_outputs, len(scores))
 
 
 def _blocks(problem: Problem) -> list[slice]:
-    n_rows = max(256, BLOCK_ELEMENTS // (len(problem.weights) * problem.n_outputs))
+    width = len(problem.weights) * problem.n_outputs
+    n_rows = rows_at_once(problem.scores, width=width, on_processor=max(256, BLOCK_ELEMENTS // width))
     return [slice(start, start + n_rows) for start in range(0, len(problem.labels), n_rows)]
 
 
 def _values_and_gradients(
     problem: Problem, coef: Floats, intercept: Floats, C: float
 ) -> tuple[NDArray[np.float64], Floats]:
+    xp = namespace(coef)
     n_heads, n_outputs, n_rank = coef.shape
     penalized = _penalized(problem, coef) / C
-    values = 0.5 * (coef * penalized).sum(axis=(1, 2), dtype=float)
-    gradients = np.zeros((n_heads, n_outputs, n_rank + 1), coef.dtype)
+    values = 0.5 * (coef * penalized).sum(axis=(1, 2), dtype=xp.float64)
+    gradients = xp.zeros((n_heads, n_outputs, n_rank + 1), dtype=coef.dtype)
     gradients[..., :n_rank] = penalized
     for block in _blocks(problem):
         weights = problem.weights[:, block]
         residuals = _logits(problem.scores[block], coef, intercept)
         losses = problem.loss.residuals(residuals, problem.labels[block])
-        values += (weights * losses).sum(axis=1, dtype=float)
+        values += (weights * losses).sum(axis=1, dtype=xp.float64)
         residuals *= weights[:, None]
         pulled = residuals.reshape(n_heads * n_outputs, -1) @ problem.scores[block]
         gradients[..., :n_rank] += pulled.reshape(coef.shape)
@@ -146,9 +153,9 @@ def _penalized(problem: Problem, coef: Floats) -> Floats:
 
 def curvature(problem: Problem, heads: Solution) -> NDArray[np.float64]:
     """Return the second derivative of the loss by the intercepts (n_heads, n_outputs)."""
-    dtype = problem.scores.dtype
-    coef, intercept = heads.coef.astype(dtype), heads.intercept.astype(dtype)
-    total = np.zeros(intercept.shape)
+    xp, dtype = namespace(problem.scores), problem.scores.dtype
+    coef, intercept = cast(heads.coef, dtype), cast(heads.intercept, dtype)
+    total: NDArray[np.float64] = xp.zeros(intercept.shape, dtype=xp.float64)
     for block in _blocks(problem):
         residuals = _logits(problem.scores[block], coef, intercept)
         problem.loss.residuals(residuals, problem.labels[block])
@@ -165,8 +172,9 @@ def preconditioner(problem: Problem, bend: NDArray[np.float64], C: float) -> Flo
 
     ``bend`` is the second derivative of the loss by the intercepts (n_heads, n_outputs).
     """
-    floor = CURVATURE_FLOOR * problem.weights.sum(axis=1, dtype=float)[:, None]
-    bend = np.maximum(bend, floor)[..., None]
-    diagonal = np.concatenate([bend * (problem.spectrum / len(problem.labels)) + 1 / C, bend], axis=2)
-    scale: Floats = (1 / np.sqrt(diagonal)).astype(problem.scores.dtype)
+    xp = namespace(problem.scores)
+    floor = CURVATURE_FLOOR * problem.weights.sum(axis=1, dtype=xp.float64)[:, None]
+    bend = xp.maximum(bend, floor)[..., None]
+    diagonal = xp.concatenate([bend * (problem.spectrum / len(problem.labels)) + 1 / C, bend], axis=2)
+    scale: Floats = cast(1 / xp.sqrt(diagonal), problem.scores.dtype)
     return scale

@@ -11,8 +11,19 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
 
 from bottleneck.errors import InvalidInputError, did_you_mean, wrong_parameter
-from bottleneck.heads.arrays import as_array, as_features
-from bottleneck.heads.folds import CrossValidation, Folds, check_cross_validation, deal_folds, follow_splits
+from bottleneck.heads.arrays import as_array, as_features, beside, is_tensor, on_host
+from bottleneck.heads.blocks import is_blocks
+from bottleneck.heads.devices import computing_on, load_features
+from bottleneck.heads.folds import (
+    CrossValidation,
+    Folds,
+    LeaveOneOut,
+    LeftOut,
+    check_cross_validation,
+    deal_folds,
+    follow_splits,
+    leave_out_units,
+)
 from bottleneck.heads.normalize import NORMALIZATIONS
 from bottleneck.workers import parse_n_jobs
 
@@ -25,7 +36,7 @@ class TrainingSet:
     """The rows to train on, every one with a positive sample weight."""
 
     features: Floats
-    """(n, d)"""
+    """(n, d); a tensor where torch solves the head"""
     labels: NDArray[np.intp]
     """(n,) positions in ``classes``"""
     classes: NDArray[Any]
@@ -39,6 +50,11 @@ class TrainingSet:
     """what the user passed as y, rows without weight included"""
     groups: NDArray[np.intp] | None = None
     """(len(targets),) numbers of what the user passed as groups"""
+
+    @property
+    def row_groups(self) -> NDArray[np.intp] | None:
+        """The groups of these rows (n,)."""
+        return None if self.groups is None else self.groups[self.rows]
 
     @property
     def flops(self) -> float:
@@ -67,9 +83,16 @@ class StreamedLabels:
 
 
 def parse_training_set(
-    head: BaseEstimator, X: Any, y: Any, *, sample_weight: Any, class_weight: Any, groups: Any = None
+    head: BaseEstimator,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any,
+    class_weight: Any,
+    groups: Any = None,
+    device: Any = None,
 ) -> TrainingSet:
-    """Check what was passed to ``fit`` and take rows of no weight out.
+    """Check what was passed to ``fit`` and take rows of no weight out; the features go to a torch device, if any.
 
     Raises
     ------
@@ -78,15 +101,18 @@ def parse_training_set(
     ValueError
         From scikit-learn's checks: lengths that differ, missing values, targets that are no classes, ...
     """
-    X, y = validate_data(head, as_features(X), as_array(y), dtype=[np.float64, np.float32])
+    if device is None:
+        X, y = validate_data(head, as_features(X), as_array(y), dtype=[np.float64, np.float32])
+    else:
+        X, y = _load_on_device(head, X, as_array(y), device)
     check_classification_targets(y)
-    given = _check_sample_weight(as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
+    given = _check_sample_weight(as_array(sample_weight), y, dtype=np.float64, ensure_non_negative=True)
     rows = np.flatnonzero(given > 0)
     classes, labels = np.unique(y[rows], return_inverse=True)
     check_class_count(head, classes)
     of_class = compute_class_weight(class_weight, classes=classes, y=y[rows], sample_weight=given[rows])
     return TrainingSet(
-        features=X[rows] if len(rows) < len(X) else X,
+        features=X[beside(X, rows)] if len(rows) < len(X) else X,
         labels=labels,
         classes=classes,
         sample_weights=given[rows],
@@ -95,6 +121,21 @@ def parse_training_set(
         targets=y,
         groups=parse_groups(groups, len(y)),
     )
+
+
+def _load_on_device(head: BaseEstimator, X: Any, y: Any, device: Any) -> tuple[Any, NDArray[Any]]:
+    half = isinstance(X, np.ndarray) and X.dtype == np.float16 and X.ndim == 2
+    if half or is_tensor(X) or is_blocks(X):  # checked on the way: as arrays they may be too large
+        y = validate_data(head, y=y)
+    else:
+        X, y = validate_data(head, X, y, dtype=[np.float64, np.float32])
+    owner = type(head).__name__
+    with computing_on(device, owner=owner):
+        features = load_features(X, device, memory_limit=head.memory_limit, owner=owner)
+    if len(features) != len(y):
+        raise InvalidInputError(f"Every row needs a label. There are {len(features)} rows, but {len(y)} labels.")
+    head.n_features_in_ = features.shape[1]
+    return features, y
 
 
 def parse_labels(
@@ -129,7 +170,7 @@ def check_class_count(head: BaseEstimator, classes: NDArray[Any]) -> None:
         )
 
 
-def number_of_folds(cv: CrossValidation, *, owner: str) -> int:
+def number_of_folds(cv: CrossValidation | LeaveOneOut, *, owner: str) -> int:
     """Return ``cv`` if it is a number, which is all that features in blocks can be split by."""
     if isinstance(cv, int | np.integer):
         return int(cv)
@@ -153,11 +194,17 @@ def parse_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     return numbers
 
 
+def hold_out(cv: CrossValidation | LeaveOneOut, training: TrainingSet, rng: np.random.Generator) -> Folds | LeftOut:
+    """Leave one row out after the other, with all that belongs to it, for "loo"; else make folds."""
+    if isinstance(cv, str):
+        return leave_out_units(on_host(training.features), training.labels, groups=training.row_groups)
+    return make_folds(cv, training, rng)
+
+
 def make_folds(cv: CrossValidation, training: TrainingSet, rng: np.random.Generator) -> Folds:
     """Deal the rows to ``cv`` folds, or follow the splits given for all rows that the user passed."""
     if isinstance(cv, int | np.integer):
-        groups = None if training.groups is None else training.groups[training.rows]
-        return deal_folds(int(cv), training.features, training.labels, rng, groups=groups)
+        return deal_folds(int(cv), on_host(training.features), training.labels, rng, groups=training.row_groups)
     folds = follow_splits(cv, training.targets, groups=training.groups)
     if not folds.train[:, training.rows].any(axis=1).all():
         raise InvalidInputError("A split of 'cv' has no training rows with a positive weight.")
@@ -176,8 +223,8 @@ class Settings(Protocol):
     n_jobs: Any
 
 
-def check_settings(head: Settings) -> None:
-    """Refuse settings that no head can have."""
+def check_settings(head: Settings, *, leaves_out: bool = False) -> None:
+    """Refuse settings that no head can have; ``leaves_out`` says whether ``cv`` may be "loo"."""
     owner = type(head).__name__
     if not (isinstance(head.Cs, str) and head.Cs == "auto") and not _are_positive(head.Cs):
         raise wrong_parameter(owner, "Cs", "'auto' or a list of positive numbers", head.Cs)
@@ -185,7 +232,7 @@ def check_settings(head: Settings) -> None:
     if head.normalize not in allowed:
         hint = did_you_mean(str(head.normalize), allowed)
         raise wrong_parameter(owner, "normalize", "one of " + ", ".join(map(repr, allowed)), head.normalize, hint)
-    check_cross_validation(head.cv, owner=owner)
+    check_cross_validation(head.cv, owner=owner, leaves_out=leaves_out)
     if not isinstance(head.max_iter, int | np.integer) or head.max_iter < 1:
         raise wrong_parameter(owner, "max_iter", "an integer of at least 1", head.max_iter)
     if not isinstance(head.tol, float | int | np.floating) or not head.tol > 0:

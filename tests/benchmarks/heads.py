@@ -38,6 +38,9 @@ warnings.filterwarnings("ignore", category=ConvergenceWarning)
 warnings.filterwarnings("ignore", message="The least populated class")
 
 KORNBLITH_CS = np.logspace(-6, 5, 45)
+HINDSIGHT = "best in hindsight"
+HINDSIGHT_CS = np.logspace(-4, 3, 15)
+"""The most that any choice of normalisation and C could give: chosen on the test rows, which nobody may do."""
 MAX_TEST_ROWS = 2000
 FASHION_ROWS = {"train": 4000, "test": 1000}
 """Small grey images take as long to extract as photographs, and these are enough."""
@@ -105,6 +108,8 @@ def contenders(*, slow: bool) -> dict[str, Callable[[], Any]]:
         ),
         "SVC": SVC,
     }
+    if not slow:
+        found[HINDSIGHT] = LogisticHead  # as often as it takes
     if slow:
         found |= {
             "LogisticRegressionCV": search,
@@ -146,6 +151,22 @@ def resample(
     return features[train], labels[train], features[test], labels[test]
 
 
+def measure_hindsight(split: tuple[NDArray[Any], ...]) -> dict[str, float | None]:
+    """Return the best accuracy, and the best log-loss, on the test part of all normalisations and Cs."""
+    train_X, train_y, test_X, test_y = split
+    began = time.perf_counter()
+    heads = [
+        LogisticHead([C], normalize=kind, random_state=0).fit(train_X, train_y)
+        for kind in ("l2", "center", "standardize")
+        for C in HINDSIGHT_CS
+    ]
+    return {
+        "seconds": round(time.perf_counter() - began, 4),
+        "accuracy": max(float(np.mean(head.predict(test_X) == test_y)) for head in heads),
+        "log_loss": min(float(log_loss(test_y, head.predict_proba(test_X))) for head in heads),
+    }
+
+
 def measure(make: Callable[[], Any], split: tuple[NDArray[Any], ...]) -> dict[str, float | None]:
     """Fit once; accuracy and log-loss on the test part."""
     train_X, train_y, test_X, test_y = split
@@ -179,7 +200,8 @@ def compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 features[key] = extract(options.data, *key, options.cache_dir)
             split = resample(*features[key], cell.n_rows, seed)
             for name, make in missing.items():
-                yield {"cell": cell.name, "seed": seed, "contender": name, **measure(make, split)}
+                measured = measure_hindsight(split) if name == HINDSIGHT else measure(make, split)
+                yield {"cell": cell.name, "seed": seed, "contender": name, **measured}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bottleneck.heads import LogisticHead, SVMHead
-from bottleneck.heads.arrays import as_array, as_features
+from bottleneck.heads import LogisticHead, SVMHead, arrays
+from bottleneck.heads.arrays import as_array, as_features, beside, eigh, log_expit, on_host, rows_at_once, turned
 from tests.heads.conftest import Draw
 
 
@@ -30,6 +30,40 @@ def test_anything_else_is_left_alone() -> None:
     given = [[1.0, 2.0]]
 
     assert as_features(given) is given
+
+
+def test_numpy_and_torch_compute_the_same() -> None:
+    array = np.random.default_rng(0).standard_normal((4, 4))
+    symmetric = array @ array.T
+    tensor = torch.from_numpy(symmetric.copy())
+
+    for function in (log_expit, turned, lambda values: abs(eigh(values)[0]), lambda values: abs(eigh(values)[1])):
+        np.testing.assert_allclose(as_array(function(tensor)), function(symmetric.copy()), atol=1e-12)
+
+
+def test_rows_of_a_tensor_come_as_arrays() -> None:
+    tensor = torch.arange(12.0).reshape(4, 3)
+
+    rows = on_host(tensor)
+
+    assert (len(rows), rows.shape) == (4, (4, 3))
+    assert rows[np.array([2, 0])].tolist() == [[6, 7, 8], [0, 1, 2]]
+    assert isinstance(rows[1:3], np.ndarray)
+
+
+def test_values_go_where_an_array_is() -> None:
+    values = np.ones(2)
+
+    assert beside(np.zeros(3), values) is values
+    assert isinstance(beside(torch.zeros(3), values), torch.Tensor)
+
+
+def test_a_device_takes_more_rows_at_once_than_the_caches_of_a_processor() -> None:
+    elsewhere = torch.zeros(1, device="meta")
+
+    assert rows_at_once(np.zeros(1), width=100, on_processor=256) == 256
+    assert rows_at_once(torch.zeros(1), width=100, on_processor=256) == 256
+    assert rows_at_once(elsewhere, width=100, on_processor=256) == arrays.BLOCK_ELEMENTS // 100
 
 
 @pytest.mark.parametrize("head", [LogisticHead(random_state=0), SVMHead(random_state=0)], ids=["logistic", "svm"])

@@ -5,7 +5,13 @@ import pytest
 from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
 
 from bottleneck.errors import InvalidInputError
-from bottleneck.heads.folds import check_cross_validation, deal_folds, duplicate_groups, follow_splits
+from bottleneck.heads.folds import (
+    check_cross_validation,
+    deal_folds,
+    duplicate_groups,
+    follow_splits,
+    leave_out_units,
+)
 
 
 @pytest.fixture
@@ -158,6 +164,37 @@ def test_the_only_group_with_a_class_is_never_held_out(rng: np.random.Generator)
 
     assert not folds.held_out[:, :4].any()
     assert folds.held_out[:, 4:].any(axis=0).all()
+
+
+def test_copies_and_groups_are_left_out_together(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((8, 40)), np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    X[1] = X[0]
+
+    alone = leave_out_units(X, y)
+    grouped = leave_out_units(X, y, groups=np.array([0, 1, 1, 2, 3, 3, 4, 5]))
+
+    assert (len(alone), alone.largest) == (6, 2)
+    assert alone.units[0] == alone.units[1]
+    assert (alone.units == -1).tolist() == [False] * 7 + [True]
+    assert (len(grouped), grouped.largest) == (4, 3)
+    assert len(set(grouped.units[:3])) == len(set(grouped.units[4:6])) == 1
+    assert (grouped.units == -1).tolist() == [False] * 7 + [True]
+
+
+def test_what_holds_all_rows_of_a_class_is_not_left_out(rng: np.random.Generator) -> None:
+    X, y = rng.standard_normal((6, 40)), np.array([0, 0, 1, 1, 0, 1])
+
+    left_out = leave_out_units(X, y, groups=np.array([0, 1, 2, 2, 0, 2]))
+
+    assert (left_out.units >= 0).tolist() == [True, True, False, False, True, False]
+    assert len(leave_out_units(X, y, groups=np.zeros(6, dtype=int))) == 0
+
+
+def test_rows_are_left_out_where_that_is_possible_only() -> None:
+    check_cross_validation("loo", owner="LogisticHead", leaves_out=True)
+
+    with pytest.raises(InvalidInputError, match=r"must be an integer of at least 2, a splitter .* Got 'loo'"):
+        check_cross_validation("loo", owner="SVMHead")
 
 
 def test_a_splitter_is_given_the_groups() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bottleneck.heads.ridge import leave_one_out
+from bottleneck.heads.ridge import BLOCK_ELEMENTS, leave_one_out, leave_one_out_by_gram
 from tests.heads.conftest import Draw
 
 
@@ -37,6 +37,33 @@ def test_leave_one_out_is_exact(shape: tuple[int, int], weighted: bool, draw: Dr
     for loo in found:
         brute = predict_each_row_by_the_others(X, y, weights, loo.penalty)
         np.testing.assert_allclose(loo.predictions, brute, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_of_rows_are_enough(weighted: bool, draw: Draw) -> None:
+    X, y = draw(30, 60)
+    weights = np.random.default_rng(0).uniform(0.2, 3, size=30) if weighted else np.ones(30)
+    some = np.random.default_rng(1).permutation(30)[:17]
+
+    found = leave_one_out_by_gram((X @ X.T)[np.ix_(some, some)], y[some], weights=weights[some])
+
+    for loo, expected in zip(found, leave_one_out(X[some], y[some], weights=weights[some]), strict=True):
+        assert loo.penalty == pytest.approx(expected.penalty)
+        np.testing.assert_allclose(loo.predictions, expected.predictions, atol=1e-8)
+
+
+def test_many_classes_are_predicted_a_few_penalties_at_a_time(draw: Draw) -> None:
+    X, _ = draw(600, 3)
+    y = np.arange(600) // 2
+    penalties = np.logspace(-2, 2, 9)
+    assert X.shape[0] * 300 * len(penalties) > BLOCK_ELEMENTS
+
+    together = list(leave_one_out(X, y, weights=np.ones(600), penalties=penalties))
+
+    assert [loo.penalty for loo in together] == penalties.tolist()
+    for penalty, loo in zip(penalties[::4], together[::4], strict=True):
+        alone = next(iter(leave_one_out(X, y, weights=np.ones(600), penalties=np.array([penalty]))))
+        np.testing.assert_allclose(loo.predictions, alone.predictions, atol=1e-10)
 
 
 def test_penalties_span_the_scale_of_the_features(draw: Draw) -> None:

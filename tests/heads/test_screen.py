@@ -5,8 +5,11 @@ import pytest
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.heads import screen_features
-from bottleneck.heads.normalize import fit_normalizer
+from bottleneck.heads.folds import deal
+from bottleneck.heads.normalize import Normalization, fit_normalizer
+from bottleneck.heads.ridge import leave_one_out
 from bottleneck.heads.screen import MAX_ROWS, choose_normalization, distinct_rows
+from bottleneck.heads.training import make_generator
 from tests.heads.conftest import Draw
 from tests.heads.test_ridge import predict_each_row_by_the_others
 
@@ -81,6 +84,33 @@ def test_the_learning_curve_rises_to_all_rows(draw: Draw) -> None:
     assert [point.n_samples for point in result.learning_curve] == [40, 80, 160]
     assert result.learning_curve[0].accuracy < result.learning_curve[2].accuracy
     assert result.learning_curve[2].accuracy == result.best().loo_accuracy
+
+
+@pytest.mark.parametrize("kind", ["l2", "center", "standardize"])
+@pytest.mark.parametrize("n_features", [25, 60, 300])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_learning_curve_is_that_of_parts_normalised_by_themselves(
+    kind: Normalization, n_features: int, weighted: bool, draw: Draw
+) -> None:
+    X, y = draw(120, n_features, spread=3)
+    weights = np.random.default_rng(0).uniform(0.3, 2, size=120) if weighted else np.ones(120)
+
+    curve = screen_features(
+        {"late": X}, y, sample_weight=weights, normalizations=(kind,), random_state=0
+    ).learning_curve
+
+    # The parts are dealt after the rows are told apart, which draws no number here.
+    rng = make_generator(0)
+    for n_parts, point in zip((4, 2), curve[:2], strict=True):
+        dealt = deal(y, n_parts, rng)
+        correct = np.zeros(120)
+        for part in range(n_parts):
+            rows = dealt == part
+            normalized = fit_normalizer(X[rows], weights[rows], kind)(X[rows])
+            left_out = leave_one_out(normalized, y[rows], weights=weights[rows])
+            best = min(left_out, key=lambda loo: weights[rows] @ np.square(loo.predictions - np.eye(3)[y[rows]]).sum(1))
+            correct[rows] = best.predictions.argmax(axis=1) == y[rows]
+        assert point.accuracy == pytest.approx(np.average(correct, weights=weights), abs=1e-9)
 
 
 def test_the_learning_curve_leaves_out_sizes_with_one_image_of_a_class(draw: Draw) -> None:

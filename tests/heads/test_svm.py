@@ -16,7 +16,7 @@ from bottleneck.heads.normalize import fit_normalizer
 from tests.heads.conftest import Draw
 
 
-@parametrize_with_checks([SVMHead(), SVMHead(kernel="rbf")])
+@parametrize_with_checks([SVMHead(), SVMHead(multi_class="crammer_singer"), SVMHead(kernel="rbf")])
 def test_scikit_learn_accepts_it(estimator: SVMHead, check: Callable[[Any], None]) -> None:
     check(estimator)
 
@@ -45,10 +45,11 @@ def test_probabilities_are_better_than_a_softmax_of_margins(kernel: Any, draw: D
     assert calibrated == pytest.approx(head.log_loss_cv_, abs=0.1)
 
 
-def test_one_image_of_each_class_has_decisions_but_no_probabilities(draw: Draw) -> None:
+@pytest.mark.parametrize("multi_class", ["ovr", "crammer_singer"])
+def test_one_image_of_each_class_has_decisions_but_no_probabilities(multi_class: Any, draw: Draw) -> None:
     X, y = draw(4, 30, n_classes=4)
 
-    head = SVMHead().fit(X, y)
+    head = SVMHead(multi_class=multi_class).fit(X, y)
 
     assert (head.predict(X) == y).all()
     with pytest.raises(InvalidInputError, match=r"no row could be held out .* Use predict or decision_function"):
@@ -60,3 +61,12 @@ def test_an_unknown_kernel_is_refused(draw: Draw) -> None:
 
     with pytest.raises(InvalidInputError, match="The 'kernel' parameter of SVMHead must be one of 'linear', 'rbf'"):
         SVMHead(kernel="poly").fit(X, y)
+
+
+def test_an_unknown_way_to_tell_classes_apart_is_refused(draw: Draw) -> None:
+    X, y = draw(12, 3)
+
+    with pytest.raises(InvalidInputError, match="'multi_class' parameter of SVMHead must be one of 'ovr', 'crammer_s"):
+        SVMHead(multi_class="ovo").fit(X, y)
+    with pytest.raises(InvalidInputError, match=r"must be 'ovr' for the RBF kernel\. Got 'crammer_singer' instead"):
+        SVMHead(kernel="rbf", multi_class="crammer_singer").fit(X, y)

@@ -65,7 +65,13 @@ def test_another_process_predicts_the_same(fitted, tmp_path):
 
 @pytest.mark.parametrize(
     "head",
-    [SVMHead(), SVMHead(kernel="rbf"), LogisticHead(normalize="l2"), LogisticHead(normalize="standardize")],
+    [
+        SVMHead(),
+        SVMHead(multi_class="crammer_singer"),
+        SVMHead(kernel="rbf"),
+        LogisticHead(normalize="l2"),
+        LogisticHead(normalize="standardize"),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("n_classes", [2, 3])
