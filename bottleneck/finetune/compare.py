@@ -13,6 +13,12 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 N_PARTS = 10
 """Parts of the held-out images whose alpha is chosen on the other parts, so that choosing is not rewarded."""
 
+LEAN = 1.0
+"""By how many standard errors the far end of the path is preferred to the probe's when a point of it is chosen.
+
+Held-out images see networks that learned from fewer images, and at n = 50 and 200 (35 cells of 13 tasks, ResNet-20)
+the best point on unseen images was mostly farther out than the most accurate one on those held out."""
+
 SCORES = ("correct", "log_loss", "margin")
 """What is kept of each held-out image at each alpha."""
 
@@ -64,13 +70,14 @@ class Comparison:
         Images compared.
     probe_accuracy : float
     gain : float
-        Mean difference in correctness. The alpha of each tenth of the images was chosen on the other nine.
+        Mean difference in correctness, at the alpha chosen and those next to it: less is left to chance than at one
+        alone. The alpha of each tenth of the images was chosen on the other nine.
     standard_error : float
         Of the gain.
     z : float
         How many standard errors the gain had to exceed.
     alpha : float
-        The best point of the path from the probe (0) to the fine-tuned network (1), on all compared images.
+        The point of the path from the probe (0) to the fine-tuned network (1) to deliver; 0 if that is the probe.
     path : tuple of AlphaScore
     accepted : bool
     """
@@ -106,11 +113,10 @@ def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
     n_images = len(held_out.weights)
     units = np.arange(n_images) if held_out.groups is None else np.unique(held_out.groups, return_inverse=True)[1]
     part = (np.random.default_rng(seed).permutation(units.max() + 1) % N_PARTS)[units]
-    choice = np.array([best_alpha(held_out, part != number) for number in range(N_PARTS)])[part]
-    chosen_correct = held_out.correct[np.arange(n_images), choice]
-    gains = chosen_correct.astype(float) - held_out.correct[:, 0]
-    gain, standard_error = mean_and_se(gains, held_out.weights, units)
-    best = best_alpha(held_out, np.ones(n_images, dtype=bool))
+    choice = np.array([choose_alpha(held_out, part != number) for number in range(N_PARTS)])[part]
+    rows, smooth = np.arange(n_images), smoothed(held_out.correct)
+    gain, standard_error = mean_and_se(smooth[rows, choice] - held_out.correct[:, 0], held_out.weights, units)
+    accepted = gain > max(z * standard_error, 0.0)
     path = path_scores(held_out)
     return Comparison(
         n_images=n_images,
@@ -118,23 +124,29 @@ def compare(held_out: HeldOut, *, z: float, seed: int) -> Comparison:
         gain=gain,
         standard_error=standard_error,
         z=z,
-        alpha=ALPHAS[best],
+        alpha=ALPHAS[choose_alpha(held_out, np.ones(n_images, dtype=bool))] if accepted else 0.0,
         path=path,
-        accepted=best > 0 and gain > max(z * standard_error, 0.0),
+        accepted=accepted,
     )
 
 
-def best_alpha(held_out: HeldOut, rows: NDArray[np.bool_]) -> int:
-    """Return the index of the most accurate alpha on ``rows``; the lower log-loss decides between equals."""
-    scores = path_scores(
-        HeldOut(
-            correct=held_out.correct[rows],
-            log_loss=held_out.log_loss[rows],
-            margin=held_out.margin[rows],
-            weights=held_out.weights[rows],
-        )
-    )
-    return max(range(len(scores)), key=lambda index: (scores[index].accuracy, -scores[index].log_loss))
+def smoothed(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return correctness (n, n_alphas) averaged with that of the alphas next to it, twice as much of its own.
+
+    The probe's, at alpha 0, is not mixed with others.
+    """
+    values = correct[:, 1:].astype(float)
+    padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+    means = (padded[:, :-2] + 2 * values + padded[:, 2:]) / 4
+    return np.concatenate([correct[:, :1], means], axis=1)
+
+
+def choose_alpha(held_out: HeldOut, rows: NDArray[np.bool_]) -> int:
+    """Return the index above 0 of the alpha to trust on ``rows``: accurate with its neighbours, and rather far out."""
+    correct, weights = held_out.correct[rows], held_out.weights[rows]
+    _, error = mean_and_se(correct[:, -1].astype(float) - correct[:, 0], weights)
+    accuracy = np.average(smoothed(correct), axis=0, weights=weights) + LEAN * error * np.array(ALPHAS)
+    return 1 + int(accuracy[1:].argmax())
 
 
 def path_scores(held_out: HeldOut) -> tuple[AlphaScore, ...]:

@@ -17,6 +17,7 @@ from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison, compare
 from bottleneck.finetune.crossfit import (
     CHECKED_IMAGES,
+    CrossFitted,
     Probe,
     ProbeFeatures,
     codes_of,
@@ -27,11 +28,12 @@ from bottleneck.finetune.crossfit import (
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
+from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
 from bottleneck.finetune.path import check_time_left, fit_path, n_predictable, predict_proba, share_of_time
 from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
 from bottleneck.finetune.ranks import ALONE, Ranks, RankStopError
-from bottleneck.finetune.recipe import Recipe
+from bottleneck.finetune.recipe import Recipe, gentler
 from bottleneck.finetune.settings import FineTuneSettings
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
@@ -75,6 +77,9 @@ class FineTuneResult:
         Why training images were mirrored or not; None where settings say it, or fine-tuning was stopped before.
     resumable : bool
         Whether fine-tuning was stopped and the same call goes on from a checkpoint.
+    fold_seconds, refit_seconds : float
+        What the folds took, with what comes before them, and the training on all images: of this call, 0 for what it
+        did not come to.
     """
 
     accepted: bool
@@ -85,6 +90,8 @@ class FineTuneResult:
     message: str
     mirror: MirrorCheck | None
     resumable: bool = False
+    fold_seconds: float = 0.0
+    refit_seconds: float = 0.0
 
 
 def finetune(
@@ -101,6 +108,7 @@ def finetune(
     device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
     workers: int = 0,
     memory_limit: int | None = None,
+    images_at_once: int | None = None,
     deadline: float | None = None,
     progress: ProgressCallback = silent,
     clock: Callable[[], float] = time.monotonic,
@@ -138,6 +146,9 @@ def finetune(
         Decoding threads.
     memory_limit : int or None
         Bytes that decoded images may take in memory; None is a quarter of what is available.
+    images_at_once : int or None
+        Most images of a batch that go through the network together; their gradients are added up. None is all of
+        them, until memory turns out to be short.
     deadline : float or None
         Value of ``clock`` by which all shall be over. Schedules are shortened to end in time.
     progress : callable
@@ -175,6 +186,7 @@ def finetune(
     history: list[EpochRecord] = []
     mirror: MirrorCheck | None = None
     job: Job | None = None
+    began = clock()
     try:
         with ranks.telling(*FAILURES):
             ranks.check_same(**facts_of(probe, recipe, seed=seed))
@@ -192,7 +204,7 @@ def finetune(
                 progress=progress,
                 history=history,
             )
-            job = replace(job, ranks=ranks)
+            job = replace(job, ranks=ranks, micro_batch=MicroBatch(images_at_once))
             if checkpoint_dir is not None:
                 job = kept_in(Path(checkpoint_dir), job, probe, subset(source, rows), workers=workers)
             if not job.has_checkpoint:
@@ -200,7 +212,7 @@ def finetune(
             if recipe.check_flip:
                 mirror = kept_mirror_check(job, probe)
                 job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
-            return compare_and_refit(job, probe, mirror)
+            return compare_and_refit(job, probe, mirror, began=began)
     except STOPS as stop:
         if isinstance(stop, KeyboardInterrupt) and ranks.count > 1:
             raise  # each is interrupted at another step, so there is nothing that all could go on with
@@ -218,6 +230,8 @@ def finetune(
         message=message,
         mirror=mirror,
         resumable=resumable,
+        fold_seconds=0.0 if job is None else job.timing.folds,
+        refit_seconds=0.0 if job is None else job.timing.refit,
     )
 
 
@@ -278,9 +292,11 @@ def reason_of(stop: BaseException) -> str:
             return str(stop)
 
 
-def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> FineTuneResult:
+def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None, *, began: float) -> FineTuneResult:
     """Fine-tune in folds; if that beats the probe, once more on all images."""
     cross_fitted = cross_fit(job, probe)
+    job.timing.folds = job.clock() - began
+    also = f"{about_rates(job.recipe, cross_fitted)}{about(mirror)}{went_on(job)}"
     comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, seed=job.seed)
     if not comparison.accepted:
         return FineTuneResult(
@@ -289,10 +305,13 @@ def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> Fin
             head=probe.head,
             history=tuple(job.history),
             comparison=comparison,
-            message=f"The linear probe is kept. {sentence(comparison)}{about(mirror)}{went_on(job)}",
+            message=f"The linear probe is kept. {sentence(comparison)}{also}",
             mirror=mirror,
+            fold_seconds=job.timing.folds,
         )
-    network = refit(job, probe, comparison, steps=cross_fitted.steps)
+    lasting = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
+    network = refit(lasting, probe, comparison, steps=cross_fitted.steps)
+    job.timing.refit = job.clock() - began - job.timing.folds
     return FineTuneResult(
         accepted=True,
         backbone=as_backbone(network, job.backbone),
@@ -300,8 +319,10 @@ def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None) -> Fin
         history=tuple(job.history),
         comparison=comparison,
         message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. "
-        f"{sentence(comparison)}{about(mirror)}{went_on(job)}",
+        f"{sentence(comparison)}{also}",
         mirror=mirror,
+        fold_seconds=job.timing.folds,
+        refit_seconds=job.timing.refit,
     )
 
 
@@ -349,6 +370,14 @@ def went_on(job: Job) -> str:
     """Say where the job went on, if it had been stopped before."""
     where = "" if job.checkpoints is None else job.checkpoints.went_on_from
     return f" This went on from a checkpoint: {where}." if where else ""
+
+
+def about_rates(recipe: Recipe, cross_fitted: CrossFitted) -> str:
+    """Say that rates had to be lowered, if they were."""
+    if cross_fitted.gentler == 0:
+        return ""
+    planned, lowered = (each.learning_rates[-1] for each in (recipe, gentler(recipe, cross_fitted.gentler)))
+    return f" Training diverged at a learning rate of {planned:.2g}; {lowered:.2g}, and less in early layers, held."
 
 
 def about(mirror: MirrorCheck | None) -> str:

@@ -1,5 +1,6 @@
 """The training loop: a ladder of fit_loop, run_epoch and train_step."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,13 +14,18 @@ from bottleneck.finetune.interrupts import kept_waiting, raise_again
 from bottleneck.finetune.job import EpochRecord, Job
 from bottleneck.finetune.precision import choose_precision
 from bottleneck.finetune.probe_network import ProbeNetwork
-from bottleneck.finetune.resume import Course, bytes_of, go_on_from, take_snapshot
+from bottleneck.finetune.resume import FEW_IMAGES, Course, bytes_of, go_on_from, take_snapshot
 from bottleneck.finetune.schedules import Pace, n_open_groups, rate_factor
 from bottleneck.finetune.step import Training, train_step
 from bottleneck.progress import Progress
 
 CHECKED_IMAGES = 16
 """Images whose logits must be the same in the faster arithmetic."""
+
+RISE, GUESSING = 2.0, 0.5
+"""A loss may be so many times what it was at first, and this share of the loss of guessing on top. Where fine-tuning
+went well from a fitted probe it hardly rose at all; where rates were too high for a network it was past this within
+ten steps."""
 
 
 def start_training(job: Job, network: ProbeNetwork, learned: LabelledRows, *, stage: str, pace: Pace) -> Training:
@@ -53,7 +59,7 @@ def run_training(training: Training) -> Weights:
     Raises
     ------
     FloatingPointError
-        The loss is no longer a number.
+        The loss has risen far, or is no longer a number.
     """
     job = training.job
     # Dropout and stochastic depth draw from the global generators, which are the caller's.
@@ -124,6 +130,7 @@ def run_epoch(
         course.factor = rate_factor(position, warmup_fraction=job.recipe.warmup_fraction)
         loss, n_correct = train_step(training, batch, epoch=epoch, factor=course.factor)
         course.note(loss, n_correct, n_seen=len(batch.rows), step=training.pace.step)
+        check_not_diverged(course, n_classes=training.learned.n_classes)
         after_step()
         rate = rates[-1] * course.factor
         shown = f"loss {course.loss:.3f}, accuracy {course.accuracy:.3f}, lr {rate:.2g}"
@@ -138,6 +145,21 @@ def run_epoch(
         accuracy=course.accuracy,
         learning_rates=tuple(rate * course.factor for rate in rates),
     )
+
+
+def check_not_diverged(course: Course, *, n_classes: int) -> None:
+    """Raise if the loss has risen far, as it does where rates are too high for a network.
+
+    Raises
+    ------
+    FloatingPointError
+        It has.
+    """
+    allowed = RISE * course.first_loss + GUESSING * math.log(n_classes)
+    if course.n_seen_in_all > FEW_IMAGES and course.recent_loss > allowed:
+        raise FloatingPointError(
+            f"the loss rose from {course.first_loss:.2f} to {course.recent_loss:.2f} by step {course.step}"
+        )
 
 
 def open_groups(training: Training, *, epoch: int, n_done: int = 0) -> tuple[float, ...]:

@@ -72,7 +72,7 @@ def predict_proba(
     """
     proba, own = np.zeros((len(rows), network.linear.out_features)), np.arange(len(rows))[job.ranks.share(len(rows))]
     began, done = job.clock(), 0
-    for pixels in job.exact.batches(rows[own], batch_size=job.recipe.batch_size):
+    for pixels in job.exact.batches(rows[own], batch_size=job.micro_batch.size_up_to(job.recipe.batch_size)):
         images = job.as_input(pixels.flip(-1) if mirrored else pixels)
         proba[own[done : done + len(images)]] = network(images).double().softmax(dim=1).cpu().numpy()
         done += len(images)

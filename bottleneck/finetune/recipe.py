@@ -1,7 +1,7 @@
 """From settings and facts to the numbers of one fine-tuning: pure functions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from bottleneck.finetune.settings import FineTuneSettings
@@ -13,7 +13,7 @@ Number = TypeVar("Number", int, float, bool)
 REFERENCE_BATCH = 32
 """The batch size at which the automatic rates and numbers of steps are stated."""
 
-HEAD_LR = {"sgd": 0.01, "adamw": 1e-3}
+HEAD_LR = {"sgd": 0.02, "adamw": 1e-3}
 HEAD_TO_LAST_GROUP = {"sgd": 2.6, "adamw": 10.0}
 GROUP_TO_GROUP = {"sgd": 2.6, "adamw": 1 / 0.75}
 """2.6 a group: Howard and Ruder (2018). 0.75 a transformer block: Clark et al. (2020), Bao et al. (2022)."""
@@ -24,8 +24,8 @@ SCRATCH_LR = {"sgd": 0.1, "adamw": 1e-3}
 # SGD scales in proportion to the batch (Goyal et al. 2017), Adam with its square root (Malladi et al. 2022).
 BATCH_EXPONENT = {"sgd": 1.0, "adamw": 0.5}
 
-MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 300, 5000, 60
-MAX_EPOCHS, MAX_EPOCHS_ABOVE = 60, 300
+MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4000, 25
+SCRATCH_EPOCHS = 60
 
 ACCEPTANCE_Z = 0.5
 """Loses up to 0.31 standard errors where fine-tuning is better, and does at most 0.08 of harm where it is not."""
@@ -52,7 +52,7 @@ TRIVIAL_FROM = 1000
 MIXUP, CUTMIX = 0.1, 1.0
 """From ``SMALL_DATA`` images on: Kolesnikov et al. (2020), Big Transfer; with random weights also Yun et al. (2019)."""
 
-EMA_DECAY, EMA_FROM = 0.99, 300
+EMA_DECAY, EMA_FROM = 0.99, 200
 """Average over about the last 100 steps, where there are some more than that."""
 
 ALL_FOLDS_BELOW, ONE_HOLD_OUT_FROM = 1000, 3000
@@ -163,17 +163,25 @@ def group_rates(
     return (*[0.0] * frozen, *rates[frozen:], head)
 
 
-def auto_steps(n_images: int, batch_size: int, *, pretrained: bool) -> int:
-    """Return 60 sqrt(n) within 300 and 5,000 at 32 images a batch, at most 60 epochs above 300 images.
+def gentler(recipe: Recipe, times: int) -> Recipe:
+    """Return the recipe with rates lowered so many times: at first as from far images to near ones, then to a quarter.
 
-    From random weights it is at least 60 epochs.
+    The recipe for far images becomes that for near ones: a fifth at the head, and a step of 2.6 instead of 1.3 from
+    each layer group to the one below it.
     """
+    if times == 0:
+        return recipe
+    *groups, head = recipe.learning_rates
+    factor = 1 / (5 * 4 ** (times - 1))
+    lowered = [factor * rate / 2 ** (len(groups) - group) for group, rate in enumerate(groups)]
+    return replace(recipe, learning_rates=(*lowered, factor * head))
+
+
+def auto_steps(n_images: int, batch_size: int, *, pretrained: bool) -> int:
+    """Return 25 sqrt(n) within 200 and 4,000 at 32 images a batch; from random weights at least 60 epochs."""
     steps = min(max(STEPS_PER_ROOT * math.sqrt(n_images), MIN_STEPS), MAX_STEPS)
-    epochs = MAX_EPOCHS * n_images / REFERENCE_BATCH
     if not pretrained:
-        steps = max(steps, epochs)
-    elif n_images > MAX_EPOCHS_ABOVE:
-        steps = min(steps, epochs)
+        steps = max(steps, SCRATCH_EPOCHS * n_images / REFERENCE_BATCH)
     return max(1, round(steps * REFERENCE_BATCH / batch_size))
 
 

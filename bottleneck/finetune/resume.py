@@ -17,12 +17,19 @@ STEP = "step"
 RANDOM_STATE, CUDA_RANDOM_STATE = "random state", "random state on CUDA"
 
 
+FIRST_IMAGES, FEW_IMAGES = 96, 320
+"""Images, three and ten batches of 32, whose mean loss says how well a training began, while its rates are low, and how
+it is doing."""
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
 class Course:
-    """Where a training is: the last step that is over, the epoch (from 1), and what the steps done in it gave."""
+    """Where a training is: the last step that is over, the epoch (from 1), and what the steps done in it gave.
+
+    ``first_loss`` is the mean over the first images of all, ``recent_loss`` that over about the last few.
+    """
 
     step: int = 0
     epoch: int = 1
@@ -31,6 +38,9 @@ class Course:
     n_correct: int = 0
     n_seen: int = 0
     factor: float = 0.0
+    n_seen_in_all: int = 0
+    first_loss: float = 0.0
+    recent_loss: float = 0.0
 
     @property
     def loss(self) -> float:
@@ -49,6 +59,10 @@ class Course:
         self.n_correct += n_correct
         self.n_seen += n_seen
         self.step = step
+        self.n_seen_in_all += n_seen
+        self.recent_loss += (loss - self.recent_loss) * n_seen / min(self.n_seen_in_all, max(FEW_IMAGES, n_seen))
+        if self.n_seen_in_all <= max(FIRST_IMAGES, n_seen):
+            self.first_loss = self.recent_loss
 
     def begin_epoch(self, epoch: int) -> None:
         """Forget what the steps of the last epoch gave."""

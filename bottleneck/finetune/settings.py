@@ -17,7 +17,7 @@ class FineTuneSettings:
     Attributes
     ----------
     lr : float or "auto"
-        Learning rate of the head; layer groups below it learn more slowly. "auto": 0.01 with SGD and 0.001 with
+        Learning rate of the head; layer groups below it learn more slowly. "auto": 0.02 with SGD and 0.001 with
         AdamW at 32 images a batch, scaled with the batch; from random weights 0.1 and 0.001.
     lr_decay : float or "auto"
         How many times slower each layer group learns than the one above it (1: one rate for all).
@@ -28,8 +28,7 @@ class FineTuneSettings:
     batch_size : int
         Images an optimizer step.
     steps : int or "auto"
-        Optimizer steps. "auto": 60 sqrt(n_samples) within 300 and 5,000, and at most 60 epochs above 300 images;
-        from random weights at least 60 epochs.
+        Optimizer steps. "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
     warmup_fraction : float
         Share of the steps in which the rates rise from 0; then they fall along a cosine to 0.
     clip_norm : float
@@ -72,7 +71,7 @@ class FineTuneSettings:
         Share of the target that is spread over all classes. "auto": 0, and 0.1 from random weights.
     ema : float or "auto"
         Decay of the running average of the weights that is delivered in place of the last ones; 0: the last ones.
-        "auto": 0.99 from 300 steps on.
+        "auto": 0.99 from 200 steps on.
     precision : "auto", "float32" or "bfloat16"
         Arithmetic of the training steps; weights are always float32. "auto": bfloat16 where the hardware multiplies in
         it, and the network's first predictions stay the same.

@@ -12,11 +12,17 @@ SPARE = 0.01
 
 @dataclass(kw_only=True, slots=True)
 class Timing:
-    """Seconds that parts of a job took lately: the head of a fold, a training step, an image that was predicted."""
+    """Seconds that parts of a job took.
+
+    Lately: the head of a fold, a training step, an image that was predicted. In all: the folds with what comes before
+    them, and the training on all images.
+    """
 
     head: float = 0.0
     step: float = 0.0
     prediction: float = 0.0
+    folds: float = 0.0
+    refit: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,6 +48,7 @@ def rows_of_folds(task: Task, *, groups: NDArray[np.intp] | None = None) -> list
         # Batches of one row, so that an epoch asks for all of them.
         batch_size=1,
         steps=len(task.labels),
+        lr=1e-4,
     )
     cross_fit(job, replace(probe_of(task), groups=groups))
     assert [purpose for purpose, _ in asked] == ["train", "predict"] * (len(asked) // 2)
@@ -133,6 +134,15 @@ def test_networks_near_the_probe_predict_as_the_probe_does(colours):
 
     for column in range(1, len(ALPHAS)):
         np.testing.assert_allclose(held_out.log_loss[:, column], held_out.log_loss[:, 0], atol=1e-4)
+
+
+def test_rates_too_high_for_a_network_are_lowered_until_training_holds(staged):
+    """Without normalisation layers a loss of 0.01 rises to thousands at a rate of 1; less is fine."""
+    fitted = cross_fit(make_job(staged, steps=60, lr=1.0), probe_of(staged))
+
+    assert fitted.gentler > 0
+    assert fitted.held_out.correct[:, -1].mean() > fitted.held_out.correct[:, 0].mean()
+    assert cross_fit(make_job(staged, steps=40, lr=0.003), probe_of(staged)).gentler == 0
 
 
 def test_hold_out_compares_a_quarter(colours):

@@ -153,6 +153,23 @@ def test_interruption_without_checkpoints_cannot_be_gone_on_from(colours):
         assert not run(colours, progress=interrupt).resumable
 
 
+def test_what_diverged_at_first_goes_on_at_the_rates_that_held(staged, tmp_path: Path):
+    settings = FineTuneSettings(steps=60, batch_size=16, lr=1.0, lr_decay=1.0, precision="float32")
+    whole = run(staged, settings)
+
+    def interrupt(event: Progress) -> None:
+        if (event.stage, event.done) == ("fine-tuning, fold 2 of 3", 5):
+            raise KeyboardInterrupt
+
+    with pytest.warns(FallbackWarning, match="The same call goes on"):
+        run(staged, settings, progress=interrupt, checkpoint_dir=tmp_path)
+    resumed = run(staged, settings, checkpoint_dir=tmp_path)
+
+    assert "Training diverged at a learning rate of 1;" in whole.message
+    assert resumed.comparison == whole.comparison
+    assert resumed.backbone.weights_digest == whole.backbone.weights_digest
+
+
 def test_fine_tuning_that_diverged_is_not_gone_on_with(colours, tmp_path: Path):
     """It would diverge again."""
     with pytest.warns(FallbackWarning, match="the loss became"):

@@ -85,7 +85,7 @@ def test_frozen_groups_do_not_change(staged):
 )
 def test_groups_learn_one_after_the_other_after_the_head(staged, n_epochs, expected):
     """Three steps are an epoch: the head alone, two with the last group, then another group."""
-    training = make_training(staged, steps=3 * n_epochs, freeze_epochs=1, unfreeze_every=2)
+    training = make_training(staged, steps=3 * n_epochs, freeze_epochs=1, unfreeze_every=2, lr=0.001)
 
     weights = run_training(training)
 

@@ -23,3 +23,11 @@ def test_one_image_cannot_be_halved():
 
     assert halvings == [True, True, False]
     assert lengths(micro_batch, 3) == [1, 1, 1]
+
+
+def test_limit_that_was_given_holds_from_the_first_batch_on():
+    micro_batch = MicroBatch(10)
+
+    assert [part.stop - part.start for part in micro_batch.parts(32)] == [8, 8, 8, 8]
+    assert (micro_batch.size_up_to(32), micro_batch.size_up_to(4)) == (10, 4)
+    assert MicroBatch().size_up_to(32) == 32

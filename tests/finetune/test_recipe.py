@@ -19,13 +19,10 @@ def plan(n_images: int = 500, *, has_layer_norm: bool = False, pretrained: bool 
 @pytest.mark.parametrize(
     "n_images, steps",
     [
-        (10, 300),
-        (100, 600),
-        (300, round(60 * math.sqrt(300))),
-        (301, round(60 * 301 / 32)),
-        (1000, 60 * 1000 // 32),
-        (4000, round(60 * math.sqrt(4000))),
-        (100_000, 5000),
+        (10, 200),
+        (100, 250),
+        (4000, round(25 * math.sqrt(4000))),
+        (100_000, 4000),
     ],
 )
 def test_steps_follow_the_root_of_the_number_of_images_within_limits(n_images: int, steps: int):
@@ -36,9 +33,9 @@ def test_as_many_images_are_seen_whatever_the_batch():
     assert auto_steps(4000, 64, pretrained=True) == pytest.approx(auto_steps(4000, 32, pretrained=True) / 2, abs=1)
 
 
-def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_01():
+def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_02():
     assert plan().optimizer == "sgd"
-    assert plan().learning_rates == pytest.approx([0.01 / 2.6**4, 0.01 / 2.6**3, 0.01 / 2.6**2, 0.01 / 2.6, 0.01])
+    assert plan().learning_rates == pytest.approx([0.02 / 2.6**4, 0.02 / 2.6**3, 0.02 / 2.6**2, 0.02 / 2.6, 0.02])
 
 
 def test_transformer_blocks_start_a_tenth_below_the_head_and_learn_three_quarters_each():
@@ -65,7 +62,7 @@ def test_frozen_groups_and_multipliers_count_from_the_input():
 
 
 def test_automatic_rate_scales_with_the_batch_and_a_given_one_does_not():
-    assert plan(batch_size=64).learning_rates[-1] == pytest.approx(0.02)
+    assert plan(batch_size=64).learning_rates[-1] == pytest.approx(0.04)
     assert plan(batch_size=64, has_layer_norm=True).learning_rates[-1] == pytest.approx(1e-3 * math.sqrt(2))
     assert plan(batch_size=64, lr=0.01).learning_rates[-1] == 0.01
 
@@ -130,8 +127,8 @@ def test_augmentation_grows_with_the_number_of_images():
     assert (plan(10, mixup=0.4).mixup, plan(10, cutmix=0.5).cutmix, plan(9999, mixup=0).mixup) == (0.4, 0.5, 0)
 
 
-def test_weights_are_averaged_from_300_steps_on():
-    assert (plan(steps=299).ema, plan(steps=300).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
+def test_weights_are_averaged_from_200_steps_on():
+    assert (plan(steps=199).ema, plan(steps=200).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
 
 
 @pytest.mark.parametrize("flip, expected", [("auto", (True, True)), (True, (True, False)), (False, (False, False))])
