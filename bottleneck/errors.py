@@ -10,7 +10,7 @@
     |- CacheError (OSError)            a cache folder that cannot be used
     |  '- CorruptShardError            a shard whose content is not what was written
     |- ModelFileError (ValueError)     a saved classifier that cannot be read
-    |- BudgetError (ValueError)        a time budget too small for any strategy
+    |- BudgetError (ValueError)        limits on time, memory or disk too small for any strategy
     |- RankError (RuntimeError)        another process of a distributed training failed, or is gone
     |- WorkerError (RuntimeError)      workers of a parallel job that failed, are gone, or cannot be reached
     '- MissingDependencyError (ImportError)
@@ -56,7 +56,7 @@ class ModelFileError(TransferError, ValueError):
 
 
 class BudgetError(TransferError, ValueError):
-    """A time budget that is too small for any strategy."""
+    """Limits on time, memory or disk that are too small for any strategy."""
 
 
 class RankError(TransferError, RuntimeError):

@@ -49,6 +49,21 @@ def available_memory(root: Path = Path("/")) -> int:
     return min([_of_machine(root), *_of_control_groups(root)])
 
 
+def resident_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process has in memory now, None where the system does not say (only Linux does)."""
+    return _status(root, "VmRSS:")
+
+
+def peak_memory(root: Path = Path("/")) -> int | None:
+    """Return the most bytes that this process ever had in memory, None where the system does not say."""
+    return _status(root, "VmHWM:")
+
+
+def _status(root: Path, name: str) -> int | None:
+    lines = _read(root / "proc/self/status").splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)
+
+
 def _of_machine(root: Path) -> int:
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bottleneck.backbones import Backbone, has_layer_norm
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import ImageFailure, UnreadableImagesError
 from bottleneck.extraction import (
@@ -22,6 +24,7 @@ from bottleneck.extraction import (
     ThreadChoice,
     decode_min_side,
     device_memory,
+    image_bytes,
     in_precision,
     map_in_lanes,
     using_threads,
@@ -42,6 +45,8 @@ SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
 TRAIN_BATCH = 32
 """Most images of the timed training step: as many as one step of the recipe has."""
+STEP_COPIES = 4
+"""The network as it was loaded, prepared for the pass, and trained, and the gradients of the last."""
 RATES_NOTE = "rates"
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
@@ -60,18 +65,25 @@ class Rates:
 
 
 def profile_run(
-    source: ImageSource, labels: NDArray[Any], extractor: Extractor, cache: FeatureCache, *, precision: Precision
+    source: ImageSource,
+    labels: NDArray[Any],
+    extractor: Extractor,
+    cache: FeatureCache,
+    *,
+    precision: Precision,
+    memory_limit: int | None = None,
 ) -> tuple[Profile, Rates]:
     """Return the facts of one run for the planner, and the rates behind them.
 
     Where nearly every row is cached, the rates of an earlier run are reused, so that such a run makes no forward pass.
+    Measuring takes no more than ``memory_limit`` bytes, if any.
     """
     backbone = extractor.backbone
     _, counts = np.unique(labels, return_counts=True)
     rows_cached = count_cached(source, extractor, cache, precision=precision)
     rates = _known_rates(extractor, cache, precision) if rows_cached >= MOSTLY_CACHED * len(source) else None
     if rates is None:
-        rates = measure_rates(source, extractor, precision=precision)
+        rates = measure_rates(source, extractor, precision=precision, memory_limit=memory_limit)
         cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, dataclasses.asdict(rates))
     widths = backbone.layer_widths
     n_parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
@@ -94,11 +106,15 @@ def profile_run(
         feature_bytes_per_image=2 * sum(widths.values()),
         rows_cached=rows_cached,
         takes_smaller_images=backbone.takes_side(scaled_side(max(backbone.preprocess.crop), SMALLER_SCALE)),
+        has_layer_norm=has_layer_norm(backbone.network),
+        forward_bytes_per_image=image_bytes(backbone.preprocess.crop),
     )
     return profile, rates
 
 
-def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Precision) -> Rates:
+def measure_rates(
+    source: ImageSource, extractor: Extractor, *, precision: Precision, memory_limit: int | None = None
+) -> Rates:
     """Time decoding, the forward pass and a training step on a few images of the source.
 
     Decoding and forward are those of a pass over many images: in as many lanes at once as extraction would use, so
@@ -119,7 +135,7 @@ def measure_rates(source: ImageSource, extractor: Extractor, *, precision: Preci
     pixels = np.concatenate(readable or [_any_readable(source, extractor, workers=arrangement.workers)])
     forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
     try:
-        train = _train_cost(extractor, pixels)
+        train = _train_cost(extractor, pixels, memory_limit)
     except RuntimeError as exc:  # no gradients through this network, or no memory for one step: a guess, then
         logger.info("a training step cannot be timed: %s", exc)
         train = _TrainCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
@@ -219,16 +235,20 @@ class _TrainCost:
     threads: int
 
 
-def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
+def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: int | None) -> _TrainCost:
     """Return what a forward and backward pass takes an image, and with how many threads it is fastest.
 
     In the arithmetic that suits the features; a training judges by the logits that it begins with.
     """
     backbone = extractor.backbone
+    left = math.inf if memory_limit is None else memory_limit - STEP_COPIES * network_bytes(backbone)
+    if left < image_bytes(backbone.preprocess.crop):
+        raise RuntimeError("there is no memory for a step within the limit")
     as_input = backbone.preprocess.normalise
     network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
     # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
-    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:TRAIN_BATCH]).to(extractor.device)))
+    few = pixels[: int(min(TRAIN_BATCH, left // image_bytes(backbone.preprocess.crop)))]
+    precision = choose_precision(network, as_input(torch.from_numpy(few).to(extractor.device)))
     fold_frozen(network)  # as fine-tuning does
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
     saved_bytes = 0
@@ -249,12 +269,18 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8]) -> _TrainCost:
 
     with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
         step(pixels[:1])
+    most = int(min(TRAIN_BATCH, max(1, left // max(saved_bytes, 1))))
     seconds = {}
     for threads in ThreadChoice().candidates:
         with using_threads(threads):
-            seconds[threads] = _seconds_per_image(step, pixels[:TRAIN_BATCH])
+            seconds[threads] = _seconds_per_image(step, pixels[:most])
     best = min(seconds, key=lambda threads: seconds[threads])
     return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes, threads=best)
+
+
+def network_bytes(backbone: Backbone) -> int:
+    """Return the memory of one copy of the network."""
+    return sum(tensor.nbytes for tensor in backbone.network.state_dict().values())
 
 
 def _any_readable(source: ImageSource, extractor: Extractor, *, workers: int) -> NDArray[np.uint8]:

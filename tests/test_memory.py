@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck.memory import available_memory
+from bottleneck.memory import available_memory, peak_memory, resident_memory
 
 MIB = 2**20
 MEMINFO = "MemTotal:       24684096 kB\nMemFree:          200000 kB\nMemAvailable:   10240000 kB\nCached: 11000000 kB\n"
@@ -84,3 +84,10 @@ def test_full_group_leaves_nothing(tmp_path):
 
 def test_system_that_says_nothing_is_taken_to_have_half_of_its_memory_left(tmp_path):
     assert 2**26 < available_memory(tmp_path) < 2**50
+
+
+def test_what_the_process_has_and_ever_had_is_what_the_system_says(tmp_path):
+    write(tmp_path, {"proc/self/status": "Name:\tpython\nVmHWM:\t  4000 kB\nVmRSS:\t  3000 kB\n"})
+
+    assert (resident_memory(tmp_path), peak_memory(tmp_path)) == (3000 * 1024, 4000 * 1024)
+    assert resident_memory(tmp_path / "elsewhere") is None

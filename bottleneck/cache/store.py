@@ -52,6 +52,9 @@ class SpaceStore:
         What the rows are the features of.
     """
 
+    merges_shards = True
+    """Whether small shards are merged as they pile up."""
+
     def __init__(self, cache_dir: Path, space: FeatureSpace) -> None:
         self.folder = cache_dir / space.digest
         self.space = space
@@ -183,7 +186,8 @@ class SpaceStore:
             if len(fresh):
                 layers = {name: features[fresh] for name, features in stored.layers.items()}
                 self._writer.write_shard(FeatureRows(keys=stored.keys[fresh], layers=layers))
-                self._writer.take_in(merge_shards(self._catalog.reader, piled_up(self._catalog.live())))
+                if self.merges_shards:
+                    self._writer.take_in(merge_shards(self._catalog.reader, piled_up(self._catalog.live())))
                 self._writer.shorten_manifest()
         return len(fresh)
 

@@ -10,7 +10,7 @@ import typer
 
 from bottleneck.cli import options as opt
 from bottleneck.cli.config import TARGET, check_config_target, data_of_config
-from bottleneck.cli.output import emit, plan_fields, table
+from bottleneck.cli.output import emit, health_fields, plan_fields, say_more_images, table
 from bottleneck.cli.wording import as_typed, options_of
 from bottleneck.errors import InvalidInputError, listed
 from bottleneck.planner import percent
@@ -30,6 +30,8 @@ def plan(
     weights: opt.Weights = "default",
     strategy: opt.Strategy = "auto",
     time_budget: opt.TimeBudget = None,
+    memory_limit: opt.MemoryLimit = None,
+    disk_limit: opt.DiskLimit = None,
     risk: opt.Risk = "balanced",
     head: opt.Head = "logistic",
     cache_dir: opt.CacheDir = None,
@@ -49,6 +51,8 @@ def plan(
         weights=opt.parse_weights(weights),
         strategy=strategy,
         time_budget=time_budget,
+        memory_limit=memory_limit,
+        disk_limit=disk_limit,
         risk=risk,
         head=opt.parse_head(head),
         cache_dir=cache_dir,
@@ -58,6 +62,7 @@ def plan(
     )
     made = classifier.plan(opt.parse_data(data))
     print(as_typed(str(made), options_of(ctx.command)))
+    say_more_images(made)
     emit(json, **plan_fields(made))
 
 
@@ -74,6 +79,8 @@ def fit(
     weights: opt.Weights = "default",
     strategy: opt.Strategy = "auto",
     time_budget: opt.TimeBudget = None,
+    memory_limit: opt.MemoryLimit = None,
+    disk_limit: opt.DiskLimit = None,
     risk: opt.Risk = "balanced",
     head: opt.Head = "logistic",
     class_weight: opt.ClassWeight = "none",
@@ -116,6 +123,8 @@ def fit(
         weights=opt.parse_weights(weights),
         strategy=strategy,
         time_budget=time_budget,
+        memory_limit=memory_limit,
+        disk_limit=disk_limit,
         risk=risk,
         head=opt.parse_head(head),
         class_weight=opt.parse_class_weight(class_weight),
@@ -144,8 +153,10 @@ def fit(
         rows_extracted=report.rows_extracted,
         rows_cached=report.rows_cached,
         seconds=monotonic() - began,
+        health=health_fields(classifier.plan_),
         model=None if out is None else str(out),
         config=None if config_out is None else str(config_out),
+        costs=plan_fields(classifier.plan_)["costs"],
     )
 
 
@@ -176,6 +187,7 @@ def _print_fitted(
     report = classifier.cache_report_
     n_samples, n_classes = report.rows_extracted + report.rows_cached, len(classifier.classes_)
     print(as_typed(str(classifier.plan_), options))
+    say_more_images(classifier.plan_)
     print(f"\nOutcome    {classifier.outcome_}")
     if isfinite(classifier.accuracy_cv_):
         on = f"out of fold, on {n_samples} images of {n_classes} classes"

@@ -92,6 +92,16 @@ Strategy = Annotated[
 TimeBudget = Annotated[
     float | None, typer.Option("--time-budget", help="Seconds that the whole fit may take; by default no limit.")
 ]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-limit", help="Bytes (2e9 are 2 GB) that network, images, features and head may take in memory."
+    ),
+]
+DiskLimit = Annotated[
+    float | None,
+    typer.Option("--disk-limit", help="Bytes (5e8 are 500 MB) that may be added to the cache and for checkpoints."),
+]
 Risk = Annotated[
     str,
     typer.Option(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from bottleneck.planner import Plan
+from bottleneck.planner.health import SHOWN_SETS
 
 STYLES = {"error": "bold red", "warning": "yellow"}
 """Colours of the first word. Rich leaves them out where NO_COLOR is set or nobody looks: in a file, through a pipe."""
@@ -54,6 +55,20 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "needs_probe": plan.needs_probe,
         "reasons": [{"rule": reason.rule, "sentence": reason.sentence} for reason in plan.reasons],
         "alternatives": whole["alternatives"],
+        "costs": whole["costs"],
         "rule_of_thumb": whole["rule_of_thumb"],
         "what_would_change": whole["what_would_change"],
+        "health": whole["health"],
     }
+
+
+def health_fields(plan: Plan) -> list[dict[str, Any]]:
+    """Return what `bottleneck fit --json` prints of the images: every finding, with their rows and names."""
+    found: list[dict[str, Any]] = plan_fields(plan)["health"]
+    return found
+
+
+def say_more_images(plan: Plan) -> None:
+    """Say where more images are than the plan's findings name, if there are more."""
+    if any(found.n_sets > SHOWN_SETS for found in plan.health):
+        print("\nThe images named are the first of each finding; --json lists more.")

@@ -1,5 +1,6 @@
 """The classifier: plan, probe, and where it wins, fine-tune."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +13,11 @@ from torch import nn
 
 from bottleneck.backbones import Backbone
 from bottleneck.errors import ImageFailure, InvalidInputError
+from bottleneck.estimators.bounded import BoundedCache
+from bottleneck.estimators.health import data_health, labels_health
 from bottleneck.estimators.layers import join_layers
-from bottleneck.estimators.opening import extraction_settings, open_run
+from bottleneck.estimators.limits import bound_cache, sizes_before_profile
+from bottleneck.estimators.opening import budget_of, extraction_settings, open_run
 from bottleneck.estimators.params import RecordParams
 from bottleneck.estimators.parse import open_cache, parse_sample_weight
 from bottleneck.estimators.run import (
@@ -22,10 +26,12 @@ from bottleneck.estimators.run import (
     carry_out,
     extract_run,
     fit_probe,
+    plan_of_first,
     plan_run,
     readable_part,
 )
 from bottleneck.estimators.together import to_train_together
+from bottleneck.estimators.trial import try_first
 from bottleneck.extraction import Extractor
 from bottleneck.features import CacheReport, feature_chunks, parse_on_error, raise_or_warn
 from bottleneck.finetune import FineTuneSettings
@@ -53,6 +59,13 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         "auto" lets the planner decide; any other is obeyed.
     time_budget : float or None
         Seconds that ``fit`` may take.
+    memory_limit : int or None
+        Whole bytes (2e9 are 2 GB) that the arrays of a run may take: network, images in it, features, head and decoded
+        images, but not Python and its libraries. Batches become smaller, features are read from the cache in blocks
+        and images decoded again rather than exceed it.
+    disk_limit : int or None
+        Bytes that ``fit``, and each prediction, may add to the cache. Features that would exceed it are kept in memory
+        for that call only, and checkpoints are left out, both with a warning.
     cache_dir : path or None
         Folder of the feature cache; None is "bottleneck" beside torch's own cache (TORCH_HOME moves both). Checkpoints
         of a fit that fine-tunes lie in its folder "checkpoints" until that is over.
@@ -85,7 +98,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     Attributes
     ----------
     plan_ : Plan
-        What was chosen, why, and what the alternatives would have cost.
+        What was chosen, why, and what the alternatives would have cost; ``plan_.costs`` holds what each part of the
+        run was predicted to take and what it took.
     classes_ : array (n_classes,)
     head_ : fitted head
         On the features of ``backbone_``.
@@ -120,6 +134,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         weights: str | Path | None = "default",
         strategy: str = "auto",
         time_budget: float | None = None,
+        memory_limit: float | None = None,
+        disk_limit: float | None = None,
         cache_dir: str | Path | None = None,
         device: str = "auto",
         precision: str = "auto",
@@ -138,6 +154,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         self.weights = weights
         self.strategy = strategy
         self.time_budget = time_budget
+        self.memory_limit = memory_limit
+        self.disk_limit = disk_limit
         self.cache_dir = cache_dir
         self.device = device
         self.precision = precision
@@ -185,7 +203,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         BackboneError
             The backbone or its weights cannot be loaded.
         BudgetError
-            ``time_budget`` is too small for any strategy.
+            ``time_budget``, ``memory_limit`` or ``disk_limit`` are too small for any strategy; says how much would do.
 
         Notes
         -----
@@ -200,8 +218,11 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             features = extract_run(run, self.on_error)
             run = readable_part(run, features)
             probe = fit_probe(run, features)
-            plan = plan_run(run, probe.evidence)
+            health = data_health(run, features, probe.head) if ranks.is_first else ()
+            probe, plan = try_first(run, plan_run(run, probe.evidence), probe, features)
+            plan = replace(plan, health=health)
             outcome = carry_out(run, plan, probe, features)
+            plan = plan_of_first(run, plan.with_actual(run.watch.actual()))
         self._keep(run, plan, features.report, outcome)
         return self
 
@@ -216,7 +237,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             As in ``fit``.
         """
         with progress_bars(enabled=self.verbose) as progress:
-            return plan_run(open_run(self, X, y, progress=progress))
+            run = open_run(self, X, y, progress=progress)
+            return replace(plan_run(run), health=labels_health(run))
 
     def predict(self, X: object) -> NDArray[Any]:
         """Return the most likely class of each image; with ``on_error="skip"``, None for unreadable ones.
@@ -298,7 +320,11 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
         check_is_fitted(self)
         parse_on_error(self.on_error, "TransferClassifier")
         source = as_image_source(X, image_shape=self.image_shape)
-        extractor = Extractor(self.backbone_, extraction_settings(self))
+        backbone, budget = self.backbone_, budget_of(self)
+        # Features come chunk by chunk here: there is no head to leave room for.
+        sizes = sizes_before_profile(backbone, n_samples=1, n_classes=len(self.classes_))
+        extractor = Extractor(backbone, extraction_settings(self, sizes, budget))
+        cache = bound_cache(open_cache(self.cache_dir), budget.disk_bytes, backbone, n_rows=len(source))
         rows: list[NDArray[np.int64]] = []
         results: list[NDArray[Any]] = []
         failures: list[ImageFailure] = []
@@ -306,7 +332,7 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
             for chunk in feature_chunks(
                 source,
                 extractor,
-                open_cache(self.cache_dir),
+                cache,
                 precision=self.precision_,
                 layers=self.layers_,
                 progress=progress,
@@ -315,6 +341,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
                 if len(chunk.rows):
                     rows.append(chunk.rows)
                     results.append(getattr(self.head_, method)(join_layers(chunk.layers, self.layers_)))
+                if isinstance(cache, BoundedCache):
+                    cache.forget()
         raise_or_warn(failures, self.on_error)
         if not results:
             raise InvalidInputError("None of the images can be read, so there is nothing to predict.")

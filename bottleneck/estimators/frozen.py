@@ -74,8 +74,11 @@ def extract_frozen(
     limit: float,
     on_error: str = "raise",
     progress: ProgressCallback = silent,
+    chunk_rows: int | None = None,
 ) -> FrozenFeatures:
     """Return the features of a source: arrays where a fit fits in ``limit`` bytes, else a way to read them.
+
+    ``chunk_rows`` are on their way to the cache at once; None: as many as usual.
 
     Raises
     ------
@@ -85,9 +88,18 @@ def extract_frozen(
     widths = {layer: extractor.backbone.layer_widths[layer] for layer in layers}
     if fits_in_memory(len(source), widths, limit=limit):
         return compute_features(
-            source, extractor, cache, precision=precision, layers=layers, on_error=on_error, progress=progress
+            source,
+            extractor,
+            cache,
+            precision=precision,
+            layers=layers,
+            on_error=on_error,
+            progress=progress,
+            chunk_rows=chunk_rows,
         )
-    return features_on_disk(source, extractor, cache, precision=precision, on_error=on_error, progress=progress)
+    return features_on_disk(
+        source, extractor, cache, precision=precision, on_error=on_error, progress=progress, chunk_rows=chunk_rows
+    )
 
 
 def layer_of(features: FrozenFeatures, layer: str) -> OneLayer:

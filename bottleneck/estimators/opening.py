@@ -1,24 +1,34 @@
 """From a classifier's parameters and data to an opened run: everything is checked here, before anything is computed."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
 from bottleneck.backbones import Backbone, load_backbone
 from bottleneck.errors import InvalidInputError, did_you_mean, wrong_parameter
+from bottleneck.estimators.limits import (
+    bound_cache,
+    limit_head,
+    memory_shares,
+    room_in_network,
+    sizes_before_profile,
+)
 from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
 from bottleneck.estimators.run import Run
-from bottleneck.extraction import ExtractionSettings, Extractor
-from bottleneck.features import parse_on_error, settle_precision
+from bottleneck.estimators.watch import mark_memory, start_watch
+from bottleneck.extraction import ExtractionSettings, Extractor, resolve_device
+from bottleneck.features import feature_space, parse_on_error, settle_precision
 from bottleneck.finetune import FineTuneSettings, check_settings
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.training import parse_groups
 from bottleneck.images import as_labelled_source
-from bottleneck.planner import StrategyName
+from bottleneck.planner import Budget, RunSizes, StrategyName
 from bottleneck.profiling import profile_run
 from bottleneck.progress import ProgressCallback
 
@@ -47,7 +57,8 @@ def open_run(
     """
     began = time.monotonic()
     seed = ranks.first(parse_seed(classifier.random_state))
-    budget = parse_budget(classifier.time_budget, classifier.risk)
+    budget = budget_of(classifier)
+    memory = mark_memory(resolve_device(classifier.device))
     parse_on_error(classifier.on_error, "TransferClassifier")
     _check_strategy(classifier.strategy)
     source, labels = as_labelled_source(X, y, image_shape=classifier.image_shape)
@@ -58,10 +69,17 @@ def open_run(
     backbone = load_backbone(classifier.backbone, classifier.weights)
     strategy = _allowed_strategy(classifier, backbone)
     _check_finetune(classifier.finetune, backbone)
-    extractor = Extractor(backbone, extraction_settings(classifier))
-    cache = open_cache(classifier.cache_dir)
+    sizes = sizes_before_profile(backbone, n_samples=len(source), n_classes=len(np.unique(labels)))
+    extractor = Extractor(backbone, extraction_settings(classifier, sizes, budget))
+    cache = bound_cache(open_cache(classifier.cache_dir), budget.disk_bytes, backbone, n_rows=len(source))
     precision = ranks.first(settle_precision(extractor, cache, source))
-    profile, rates = profile_run(source, labels, extractor, cache, precision=precision)
+    watch = start_watch(began, extractor.device, memory, cache, feature_space(backbone, precision))
+    profile, rates = profile_run(
+        source, labels, extractor, cache, precision=precision, memory_limit=budget.memory_bytes
+    )
+    profile = replace(profile, preparation_seconds=time.monotonic() - began)
+    watch.add("preparation", profile.preparation_seconds)
+    shares = memory_shares(profile, budget)
     return Run(
         source=source,
         labels=labels,
@@ -74,19 +92,40 @@ def open_run(
         rates=rates,
         budget=budget,
         strategy=strategy,
-        head=_head_to_fit(classifier, seed),
+        head=limit_head(_head_to_fit(classifier, seed), shares),
         settings=classifier.finetune,
         seed=seed,
         began=began,
         progress=progress,
+        watch=watch,
+        shares=shares,
         ranks=ranks,
     )
 
 
-def extraction_settings(classifier: "TransferClassifier") -> ExtractionSettings:
-    """Return how a classifier's features are computed."""
+def budget_of(classifier: "TransferClassifier") -> Budget:
+    """Return what a classifier's calls may take.
+
+    Raises
+    ------
+    InvalidInputError
+        One of the limits is outside its values.
+    """
+    return parse_budget(
+        classifier.time_budget,
+        classifier.risk,
+        memory_limit=classifier.memory_limit,
+        disk_limit=classifier.disk_limit,
+    )
+
+
+def extraction_settings(classifier: "TransferClassifier", sizes: RunSizes, budget: Budget) -> ExtractionSettings:
+    """Return how a classifier's features are computed within its limits."""
     return ExtractionSettings(
-        device=classifier.device, precision=classifier.precision, batch_size=classifier.batch_size
+        device=classifier.device,
+        precision=classifier.precision,
+        batch_size=classifier.batch_size,
+        memory_limit=room_in_network(sizes, budget),
     )
 
 

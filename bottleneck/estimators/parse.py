@@ -50,7 +50,9 @@ def _usable_default(folder: Path) -> Path:
 _process_folders: list[TemporaryDirectory[str]] = []
 
 
-def parse_budget(time_budget: float | None, risk: str) -> Budget:
+def parse_budget(
+    time_budget: float | None, risk: str, *, memory_limit: float | None = None, disk_limit: float | None = None
+) -> Budget:
     """Return the planner's budget.
 
     Raises
@@ -63,7 +65,23 @@ def parse_budget(time_budget: float | None, risk: str) -> Budget:
         raise wrong_parameter("TransferClassifier", "time_budget", "None or a positive number of seconds", time_budget)
     if risk not in ("balanced", "safe"):
         raise wrong_parameter("TransferClassifier", "risk", "'balanced' or 'safe'", risk)
-    return Budget(seconds=None if time_budget is None else float(time_budget), risk=risk)  # type: ignore[arg-type]
+    return Budget(
+        seconds=None if time_budget is None else float(time_budget),
+        memory_bytes=_parse_bytes(memory_limit, "memory_limit", least=1),
+        disk_bytes=_parse_bytes(disk_limit, "disk_limit", least=0),
+        risk=risk,  # type: ignore[arg-type]  # it is one of them
+    )
+
+
+def _parse_bytes(limit: float | None, param: str, *, least: int) -> int | None:
+    """Return whole bytes; 2e9 is a number of bytes too."""
+    if limit is None:
+        return None
+    is_number = isinstance(limit, int | float | np.number) and not isinstance(limit, bool)
+    if not (is_number and least <= limit < float("inf") and limit == int(limit)):
+        allowed = f"None or a whole number of bytes of at least {least}"
+        raise wrong_parameter("TransferClassifier", param, allowed, limit, "2e9 are 2 GB.")
+    return int(limit)
 
 
 def parse_seed(random_state: int | np.random.RandomState | None) -> int:

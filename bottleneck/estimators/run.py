@@ -21,22 +21,34 @@ from bottleneck.estimators.frozen import (
     memory_for_fit,
 )
 from bottleneck.estimators.layers import PENULTIMATE, layers_of
+from bottleneck.estimators.limits import (
+    chunk_rows,
+    images_at_once,
+    may_keep_checkpoints,
+    pixels_limit,
+    settle_disk,
+)
 from bottleneck.estimators.resuming import Begun, begin, checkpoint_folder, finish
-from bottleneck.estimators.screening import screen_layers
+from bottleneck.estimators.screening import screen_early_stages, screen_layers
+from bottleneck.estimators.signals import measure_neighbours, measure_shift
 from bottleneck.estimators.together import as_on_first, extract_share
+from bottleneck.estimators.watch import Watch
 from bottleneck.extraction import Extractor, Precision, using_threads
 from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
+from bottleneck.heads.screen import MAX_ROWS
 from bottleneck.images import ImageSource, subset
 from bottleneck.planner import (
     Budget,
     FineTune,
     LinearProbe,
+    MemoryShares,
     Plan,
     ProbeEvidence,
     Profile,
     Scratch,
+    Strategy,
     StrategyName,
     better_probe,
     percent,
@@ -66,6 +78,8 @@ class Run:
     seed: int
     began: float
     progress: ProgressCallback
+    watch: Watch
+    shares: MemoryShares | None = None
     ranks: Ranks = ALONE
 
 
@@ -77,6 +91,8 @@ class Probe:
     layers: tuple[str, ...]
     evidence: ProbeEvidence | None
     """None where nothing could be held out: one image a class"""
+    wide: "Probe | None" = None
+    """The probe on all stages, where that has been fitted"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +111,11 @@ class Outcome:
 def plan_run(run: Run, evidence: ProbeEvidence | None = None) -> Plan:
     """Ask the planner, with or without what the probes showed."""
     plan = plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
-    # Each process has measured rates of its own, and all must do the same.
+    return plan_of_first(run, plan)
+
+
+def plan_of_first(run: Run, plan: Plan) -> Plan:
+    """Return the plan of the first process: each has measured times of its own, and all must do and say the same."""
     return plan if run.ranks.count == 1 else Plan.from_json(run.ranks.first(plan.to_json()))
 
 
@@ -112,7 +132,9 @@ def extract_run(run: Run, on_error: str) -> FrozenFeatures:
     if getattr(run.head, "kernel", None) == "rbf" and not fits_in_memory(len(run.source), penultimate, limit=limit):
         allowed = f"None, a LogisticHead or a linear SVMHead for {len(run.source)} images, too many to fit in memory"
         raise wrong_parameter("TransferClassifier", "head", allowed, run.head)
-    return _extract(run, run.extractor, run.precision, layers=tuple(widths), on_error=on_error)
+    settle_disk(run)
+    with run.watch.timing("features"):
+        return _extract(run, run.extractor, run.precision, layers=tuple(widths), on_error=on_error)
 
 
 def _extract(
@@ -130,6 +152,7 @@ def _extract(
         limit=memory_for_fit(run.head.memory_limit),
         on_error=on_error,
         progress=run.progress,
+        chunk_rows=chunk_rows(run),
     )
     return as_on_first(run.ranks, features, n_extracted=n_extracted)
 
@@ -150,36 +173,44 @@ def readable_part(run: Run, features: FrozenFeatures) -> Run:
 def fit_probe(run: Run, features: FrozenFeatures) -> Probe:
     """Fit the head on penultimate features, and screen what the earlier stages would add."""
     began = time.monotonic()
-    head = fit_head(run, layer_of(features, "penultimate"))
-    evidence = _evidence(run, features, head, began=began) if np.isfinite(head.accuracy_cv_) else None
+    with run.watch.timing("heads"):
+        head = fit_head(run, layer_of(features, "penultimate"))
+        evidence = _evidence(run, features, head, began=began) if np.isfinite(head.accuracy_cv_) else None
     return Probe(head=head, layers=PENULTIMATE, evidence=evidence)
 
 
 def _evidence(run: Run, features: FrozenFeatures, head: Any, *, began: float) -> ProbeEvidence:
     """Say what the probes showed: the head by its own folds, the earlier stages by closed-form leave-one-out."""
-    screen = screen_layers(
-        features,
-        run.labels,
-        layers=tuple(run.extractor.backbone.layer_widths),
-        sample_weight=run.sample_weight,
-        groups=run.groups,
-        normalization=head.normalize_,
-        seed=run.seed,
-    )
-    all_stages = None
+    asked: dict[str, Any] = {
+        "layers": tuple(run.extractor.backbone.layer_widths),
+        "sample_weight": run.sample_weight,
+        "groups": run.groups,
+        "normalization": head.normalize_,
+        "seed": run.seed,
+        "limit": MAX_ROWS if run.shares is None else run.shares.screened_rows,
+    }
+    screen = screen_layers(features, run.labels, **asked)
+    all_stages = early_stages = None
     if screen is not None and len(run.extractor.backbone.layer_widths) > 1:
+        penultimate = screen.best("penultimate").loo_accuracy
         lead = screen.gain("all_stages", over="penultimate").accuracy
         all_stages = float(np.clip(head.accuracy_cv_ + lead, 0, 1))
+        lag = penultimate - screen_early_stages(features, run.labels, **asked)
+        early_stages = float(np.clip(head.accuracy_cv_ - lag, 0, 1))
     curve = () if screen is None else screen.learning_curve
-    now = time.monotonic()
+    head_seconds = time.monotonic() - began
+    neighbours, shift = measure_neighbours(run, features), measure_shift(run, features)
     return ProbeEvidence(
         accuracy=head.accuracy_cv_,
         standard_error=head.accuracy_se_,
         train_accuracy=float((head.predict(layer_of(features, "penultimate")) == run.labels).mean()),
-        head_seconds=now - began,
+        head_seconds=head_seconds,
         all_stages_accuracy=all_stages,
         learning_curve=tuple((point.n_samples, point.accuracy) for point in curve),
-        spent_seconds=now - run.began,
+        spent_seconds=time.monotonic() - run.began,
+        early_stages_accuracy=early_stages,
+        neighbours_accuracy=neighbours,
+        batch_norm_shift=shift,
     )
 
 
@@ -212,9 +243,9 @@ def _deliver(run: Run, probe: Probe, message: str) -> Outcome:
 
 def _all_stages(run: Run, probe: Probe, features: FrozenFeatures) -> Outcome:
     """Fit the head on all stages, and keep it unless its own cross-validation is worse than the probe's."""
-    if run.ranks.first(_is_out_of_time(run, probe)):
+    if probe.wide is None and run.ranks.first(_is_out_of_time(run, probe)):
         return _deliver(run, probe, "There is no time left for a head on all stages; the penultimate one is delivered.")
-    wide = _probe_on_all_stages(run, features)
+    wide = probe.wide or _probe_on_all_stages(run, features)
     before, after = probe.head.accuracy_cv_, wide.head.accuracy_cv_
     compared = f"{percent(after)} out of fold, against {percent(before)} with the penultimate layer alone"
     if run.strategy == "auto" and not after >= before:  # nor if nothing could be held out
@@ -224,7 +255,9 @@ def _all_stages(run: Run, probe: Probe, features: FrozenFeatures) -> Outcome:
 
 def _probe_on_all_stages(run: Run, features: FrozenFeatures) -> Probe:
     layers = layers_of(run.extractor.backbone, "all_stages")
-    return Probe(head=fit_head(run, joined(features, layers)), layers=layers, evidence=None)
+    with run.watch.timing("heads"):
+        head = fit_head(run, joined(features, layers))
+    return Probe(head=head, layers=layers, evidence=None)
 
 
 def _is_out_of_time(run: Run, probe: Probe) -> bool:
@@ -264,6 +297,8 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
 
 def start_of_finetuning(run: Run, probe: Probe, features: FrozenFeatures) -> Probe:
     """Return the probe on all stages where it is clearly the better one: fine-tuning must not lose what these know."""
+    if probe.wide is not None:
+        return probe.wide
     promising = probe.evidence is not None and better_probe(probe.evidence)[0] == "all_stages"
     if not promising or run.ranks.first(_is_out_of_time(run, probe)):
         return probe
@@ -282,9 +317,9 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
 
 def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: Matrix) -> FineTuneResult:
     """Fine-tune, or go on where the same fit was stopped."""
-    planned = Begun(settings=planned_settings(run.settings, plan, backbone), threads=run.rates.train_threads)
-    folder = checkpoint_folder(run, backbone)
-    begun = run.ranks.first_then_others(lambda: begin(folder, planned))
+    planned = Begun(settings=planned_settings(run.settings, plan.strategy, backbone), threads=run.rates.train_threads)
+    folder = checkpoint_folder(run, backbone) if may_keep_checkpoints(run, plan.request) else None
+    begun = planned if folder is None else run.ranks.first_then_others(lambda: begin(folder, planned))
     with using_threads(begun.threads):
         result = finetune(
             run.source,
@@ -298,19 +333,22 @@ def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, feat
             seed=run.seed,
             device=run.extractor.device,
             workers=run.extractor.workers,
+            memory_limit=pixels_limit(run),
+            images_at_once=images_at_once(run),
             deadline=None if plan.training_limit is None else run.began + plan.training_limit,
             progress=run.progress,
             ranks=run.ranks,
             checkpoint_dir=folder,
         )
-    if run.ranks.is_first and not result.resumable:
+    run.watch.add("folds", result.fold_seconds)
+    run.watch.add("refit", result.refit_seconds)
+    if folder is not None and run.ranks.is_first and not result.resumable:
         finish(folder)
     return result
 
 
-def planned_settings(settings: FineTuneSettings, plan: Plan, backbone: Backbone) -> FineTuneSettings:
+def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
     """Return the settings with the plan's numbers wherever the user left "auto"."""
-    strategy = plan.strategy
     assert isinstance(strategy, FineTune | Scratch)
     planned: dict[str, Any] = {
         "steps": strategy.steps,

@@ -49,9 +49,10 @@ def screen_layers(
     groups: NDArray[np.intp] | None,
     normalization: Normalization,
     seed: int,
+    limit: int = MAX_ROWS,
 ) -> ScreenResult | None:
     """Compare "penultimate" with "all_stages"; None where groups are too few to tell."""
-    rows = screened_rows(labels, sample_weight=sample_weight, groups=groups, seed=seed)
+    rows = screened_rows(labels, sample_weight=sample_weight, groups=groups, seed=seed, limit=limit)
     if groups is not None and (len(rows) < MIN_GROUPS or np.unique(labels[rows], return_counts=True)[1].max() < 2):
         return None
     read = {layer: rows_of(features, layer, rows) for layer in layers}
@@ -66,3 +67,31 @@ def screen_layers(
         normalizations=(normalization,),
         random_state=seed,
     )
+
+
+def screen_early_stages(
+    features: FrozenFeatures,
+    labels: NDArray[np.generic],
+    *,
+    layers: Sequence[str],
+    sample_weight: NDArray[np.float64] | None,
+    groups: NDArray[np.intp] | None,
+    normalization: Normalization,
+    seed: int,
+    limit: int = MAX_ROWS,
+) -> float:
+    """Return the leave-one-out accuracy of the earlier half of the stages alone, on the rows that are screened.
+
+    Apart from the others, so that a learning curve is never that of a head which nobody would deliver.
+    """
+    rows = screened_rows(labels, sample_weight=sample_weight, groups=groups, seed=seed, limit=limit)
+    stages = [layer for layer in layers if layer != "penultimate"]
+    early = stages[: (len(stages) + 1) // 2]
+    screen = screen_features(
+        {"early_stages": join_layers({layer: rows_of(features, layer, rows) for layer in early}, early)},
+        labels[rows],
+        sample_weight=None if sample_weight is None else sample_weight[rows],
+        normalizations=(normalization,),
+        random_state=seed,
+    )
+    return screen.best("early_stages").loo_accuracy

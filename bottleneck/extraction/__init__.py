@@ -14,7 +14,7 @@ from bottleneck.extraction.devices import (
 from bottleneck.extraction.extract import CHECKED_ROWS, Extractor, FeatureBatch, decode_min_side
 from bottleneck.extraction.lanes import map_in_lanes
 from bottleneck.extraction.network import fold_batch_norm, foldable_pairs
-from bottleneck.extraction.settings import ExtractionSettings
+from bottleneck.extraction.settings import ExtractionSettings, image_bytes
 from bottleneck.extraction.threads import ThreadChoice, using_threads
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "fastest_precision",
     "fold_batch_norm",
     "foldable_pairs",
+    "image_bytes",
     "in_precision",
     "is_out_of_memory",
     "map_in_lanes",

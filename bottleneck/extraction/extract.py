@@ -30,6 +30,7 @@ from bottleneck.extraction.lanes import map_in_lanes
 from bottleneck.extraction.prepared import PreparedNetwork, prepared_network
 from bottleneck.extraction.settings import (
     ExtractionSettings,
+    most_images,
     most_lanes,
     parse_batch_size,
     parse_compile,
@@ -89,7 +90,9 @@ class Extractor:
         self.settings = settings
         self.device = resolve_device(settings.device)
         self.asked_precision = parse_precision(settings.precision)
-        self.batch_size = parse_batch_size(settings.batch_size, self.device, backbone.preprocess.crop)
+        self.most_images = most_images(settings.memory_limit, backbone.preprocess.crop)
+        asked = parse_batch_size(settings.batch_size, self.device, backbone.preprocess.crop)
+        self.batch_size = asked if self.most_images is None else min(asked, self.most_images)
         self.asked_workers = parse_workers(settings.workers)
         self.compile = parse_compile(settings.compile)
         self.expected_rows: int | None = None
@@ -209,7 +212,11 @@ class Extractor:
                 began = time.perf_counter()
 
     def _forward_fitting(self, pixels: NDArray[np.uint8], precision: Precision) -> dict[str, NDArray[np.float32]]:
-        """Compute in parts, halved until memory suffices."""
+        """Compute in parts: no larger than is allowed, and halved until memory suffices."""
+        most = self.most_images
+        if most is not None and len(pixels) > most:
+            parts = [self._forward_fitting(pixels[i : i + most], precision) for i in range(0, len(pixels), most)]
+            return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
         try:
             return self._forward_once(pixels, precision)
         except RuntimeError as exc:
@@ -268,19 +275,22 @@ class Extractor:
 
     def batch_size_in(self, arrangement: Arrangement, precision: Precision) -> int:
         """Return the images of one pass; "auto" fits them to the caches of the cores that a lane computes with."""
-        if self.settings.batch_size != "auto" or self.device.type != "cpu":
-            return self.batch_size
-        fitting = self.batch_size if precision == "bfloat16" else (self.batch_size + 1) // 2
-        return fitting * arrangement.threads
+        batch_size = self.batch_size
+        if self.settings.batch_size == "auto" and self.device.type == "cpu":
+            fitting = batch_size if precision == "bfloat16" else (batch_size + 1) // 2
+            batch_size = fitting * arrangement.threads
+        if self.most_images is not None:
+            batch_size = min(batch_size, max(1, self.most_images // arrangement.lanes))
+        return batch_size
 
     def _choice(self, precision: Precision) -> ArrangementChoice:
-        crop = self.backbone.preprocess.crop
-        on_processor = self.device.type == "cpu"
+        crop, on_processor = self.backbone.preprocess.crop, self.device.type == "cpu"
+        lanes = most_lanes(self.batch_size, crop, device_memory(self.device)) if on_processor else 1
         candidates = arrangements(
             workers=self.asked_workers,
             cores=usable_cores(),
             threads=torch.get_num_threads(),
-            most_lanes=most_lanes(self.batch_size, crop, device_memory(self.device)) if on_processor else 1,
+            most_lanes=lanes if self.most_images is None else min(lanes, self.most_images),
         )
         return self._prepared().choice_among(candidates, (precision, self.batch_size))
 

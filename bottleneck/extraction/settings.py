@@ -44,6 +44,9 @@ class ExtractionSettings:
         Whether the network is compiled (``torch.compile`` with freezing), on the processor only: "auto" does so once
         the images that are still to come pay for it; True does so at once. Where it fails, is not faster or changes
         features by more than a cosine of 0.9999, the network is used as it is.
+    memory_limit : int, optional
+        Bytes that images on their way through the network may take, as ``image_bytes`` counts them: batches, and the
+        number of lanes, are made as small as that asks for. At least one image goes through at a time.
     """
 
     device: str = "auto"
@@ -51,6 +54,7 @@ class ExtractionSettings:
     batch_size: int | str = "auto"
     workers: int | str = "auto"
     compile: bool | str = "auto"
+    memory_limit: int | None = None
 
 
 def parse_batch_size(batch_size: int | str, device: torch.device, crop: tuple[int, int]) -> int:
@@ -82,7 +86,16 @@ def parse_compile(setting: bool | str) -> CompileSetting:
     raise wrong_parameter("feature extraction", "compile", "'auto', True or False", setting)
 
 
+def image_bytes(crop: tuple[int, int]) -> int:
+    """Return what one image of this size takes at most on its way through a network."""
+    return crop[0] * crop[1] * BYTES_PER_PIXEL
+
+
+def most_images(memory_limit: int | None, crop: tuple[int, int]) -> int | None:
+    """Return how many images may be in the network at once, in all lanes together; None: any number."""
+    return None if memory_limit is None else max(1, memory_limit // image_bytes(crop))
+
+
 def most_lanes(batch_size: int, crop: tuple[int, int], available_bytes: int) -> int:
     """Return how many lanes can have a batch each in memory."""
-    lane_bytes = batch_size * crop[0] * crop[1] * BYTES_PER_PIXEL
-    return max(1, int(MEMORY_SHARE * available_bytes / lane_bytes))
+    return max(1, int(MEMORY_SHARE * available_bytes / (batch_size * image_bytes(crop))))

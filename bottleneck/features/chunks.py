@@ -86,7 +86,7 @@ def feature_chunks(
     written every ``SHARD_SECONDS``.
     """
     if cache is None:
-        for rows in _row_ranges(len(source)):
+        for rows in _row_ranges(len(source), chunk_rows or CHUNK_ROWS):
             extractor.expected_rows = extractor.rows_done + len(source) - int(rows[0]) + rows_after
             yield _extract_chunk(source, rows, extractor, precision=precision, layers=layers, progress=progress)
     else:
@@ -111,15 +111,15 @@ def count_cached(source: ImageSource, extractor: Extractor, cache: FeatureCache,
     if not store.n_rows:
         return 0
     n_cached = 0
-    for rows in _row_ranges(len(source)):
+    for rows in _row_ranges(len(source), CHUNK_ROWS):
         keyed = KeyedRows(source=source, rows=rows, cache=cache, workers=extractor.workers)
         keyed.resolve()
         n_cached += int((store.find(keyed.keys[keyed.readable()]) >= 0).sum())
     return n_cached
 
 
-def _row_ranges(n_rows: int) -> Iterator[NDArray[np.int64]]:
-    return (np.arange(start, min(start + CHUNK_ROWS, n_rows)) for start in range(0, n_rows, CHUNK_ROWS))
+def _row_ranges(n_rows: int, size: int) -> Iterator[NDArray[np.int64]]:
+    return (np.arange(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
 
 
 def _extract_chunk(

@@ -33,8 +33,9 @@ def compute_features(
     layers: Sequence[str] = ("penultimate",),
     on_error: str = "raise",
     progress: ProgressCallback = silent,
+    chunk_rows: int | None = None,
 ) -> Features:
-    """Return the features of every readable image of a source.
+    """Return the features of every readable image of a source; ``chunk_rows`` are those of ``feature_chunks``.
 
     Raises
     ------
@@ -42,7 +43,17 @@ def compute_features(
         Some images cannot be read and ``on_error`` is "raise"; the features of the others are in the cache.
     """
     began = time.monotonic()
-    chunks = list(feature_chunks(source, extractor, cache, precision=precision, layers=layers, progress=progress))
+    chunks = list(
+        feature_chunks(
+            source,
+            extractor,
+            cache,
+            precision=precision,
+            layers=layers,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+    )
     report = summarise(chunks, extractor.backbone, precision, began=began)
     raise_or_warn(report.failures, on_error)
     widths = extractor.backbone.layer_widths

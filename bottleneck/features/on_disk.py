@@ -150,10 +150,12 @@ def features_on_disk(
     precision: Precision,
     on_error: str = "raise",
     progress: ProgressCallback = silent,
+    chunk_rows: int | None = None,
 ) -> FeaturesOnDisk:
     """Fill the cache with the features of a source and return a way to read them, whatever their size.
 
-    Of each row 24 bytes are kept in memory, and nothing of its features.
+    Of each row 24 bytes are kept in memory, and nothing of its features but those of ``chunk_rows`` rows (None: as
+    many as in ``feature_chunks``) on their way to the disk.
 
     Raises
     ------
@@ -165,7 +167,15 @@ def features_on_disk(
     keys: list[NDArray[np.uint8]] = [np.empty((0, 16), np.uint8)]
 
     def noted() -> Iterator[FeatureChunk]:
-        for chunk in feature_chunks(source, extractor, cache, precision=precision, layers=(), progress=progress):
+        for chunk in feature_chunks(
+            source,
+            extractor,
+            cache,
+            precision=precision,
+            layers=(),
+            progress=progress,
+            chunk_rows=chunk_rows,
+        ):
             kept.append(chunk.rows)
             keys.append(chunk.keys)
             yield chunk

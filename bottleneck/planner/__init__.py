@@ -1,7 +1,21 @@
 """Decide from measured facts alone: features and a linear probe, fine-tuning, or training from scratch."""
 
 from bottleneck.planner.alternatives import SMALLER_SCALE, better_probe
+from bottleneck.planner.costs import (
+    CACHE_BYTES,
+    KEY_BYTES,
+    ROW_BYTES,
+    SHARD_BYTES,
+    SHARD_ROWS,
+    checkpoints_disk_bytes,
+    features_disk_bytes,
+    keeps_checkpoints,
+    keeps_features,
+)
 from bottleneck.planner.decide import plan_transfer
+from bottleneck.planner.health import ClassCount, Finding, ImageSet, ListedImage
+from bottleneck.planner.memory import MemoryShares, RunSizes, network_share, share_out, sizes_of
+from bottleneck.planner.parts import Part, PartCost
 from bottleneck.planner.plan import Plan
 from bottleneck.planner.records import (
     Alternative,
@@ -18,25 +32,46 @@ from bottleneck.planner.records import (
     Strategy,
     StrategyName,
 )
-from bottleneck.planner.wording import percent
+from bottleneck.planner.wording import percent, size
 
 __all__ = [
+    "CACHE_BYTES",
+    "KEY_BYTES",
+    "ROW_BYTES",
+    "SHARD_BYTES",
+    "SHARD_ROWS",
     "SMALLER_SCALE",
     "Alternative",
     "Budget",
+    "ClassCount",
     "Estimate",
+    "Finding",
     "FineTune",
+    "ImageSet",
     "LinearProbe",
+    "ListedImage",
+    "MemoryShares",
+    "Part",
+    "PartCost",
     "Plan",
     "ProbeEvidence",
     "Profile",
     "Reason",
     "Request",
     "RuleOfThumb",
+    "RunSizes",
     "Scratch",
     "Strategy",
     "StrategyName",
     "better_probe",
+    "checkpoints_disk_bytes",
+    "features_disk_bytes",
+    "keeps_checkpoints",
+    "keeps_features",
+    "network_share",
     "percent",
     "plan_transfer",
+    "share_out",
+    "size",
+    "sizes_of",
 ]

@@ -3,16 +3,26 @@
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
-from bottleneck.planner.records import Estimate, Layers, Request
+from bottleneck.planner.memory import (
+    FLOAT_BYTES,
+    in_memory_bytes,
+    probe_bytes,
+    share_out,
+    sizes_of,
+    training_bytes,
+)
+from bottleneck.planner.records import Estimate, Layers, Profile, Request
 
 BATCH_SIZE = 32
 """The batch that the recipe's learning rates and numbers of steps belong to."""
-MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 300, 5_000, 60
-"""The recipe: steps = clip(60 sqrt(n), 300, 5,000), a fixed length without early stopping."""
-MAX_EPOCHS, SHORT_RUNS_ABOVE = 60, 300
-"""The recipe: at most 60 epochs above n = 300."""
+MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4_000, 25
+"""The recipe: steps = clip(25 sqrt(n), 200, 4,000), a fixed length without early stopping. On unseen images of five
+cells (fashion_mnist, clothing, digits and rotation with 50, fashion_mnist with 200; ResNet-20, far rates) half of
+60 sqrt(n) steps at twice the rates were 0.8 points worse to 3.6 better, and a quarter 1.7 worse to 0.7 better."""
+SCRATCH_EPOCHS = 60
+"""The recipe from random weights."""
 SHORTEST_FINETUNING = 60
 """Steps of 32 images that are worth a fine-tuning: from the probe, and at higher rates, a few go a long way."""
 SHORTEST_SHARE = 0.5
@@ -32,12 +42,14 @@ SCREEN_SECONDS = 3 * 3.5e-10
 """Three decompositions, one for each normalisation; seconds / (n d min(n, d)) seen on one core (numpy SVD, float32)."""
 PATH_SECONDS = 2_000 * 2.5e-10
 """10 Cs x 6 fits x some 30 passes over the features; seconds / (n d k) of a pass seen on one core (float32 L-BFGS)."""
-FLOAT_BYTES = 4
-TRAINING_COPIES = 5
-"""Weights, their gradient, the optimizer's momentum, their moving average, and the probe's weights, which the blend
-goes back to."""
-CHECKPOINT_COPIES = 2
-"""Weights and momentum."""
+CHECKPOINT_COPIES = 2 * 4
+"""Weights, up to two moments and a moving average, in the last checkpoint and in the one that is to replace it."""
+CHECKPOINT_FACTOR, CHECKPOINT_ROW_BYTES, CHECKPOINT_FIXED_BYTES = 1.05, 100, 256_000
+"""Allowance: the head, BatchNorm's statistics, what folds said of each image, and the history."""
+KEY_BYTES = 16
+ROW_BYTES, SHARD_ROWS, SHARD_BYTES, CACHE_BYTES = 400, 4096, 16_000, 100_000
+"""Allowances: beside its features a cached row has a key, a line in the index of files with its path and, while it
+is extracted, a claim; a shard of so many rows has a header; a cache has an index, notes and a manifest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,13 +75,12 @@ class Cost:
 
 def recipe_steps(n_samples: int) -> int:
     """Return how many optimizer steps the fine-tuning recipe takes."""
-    steps = min(max(round(STEPS_PER_ROOT * sqrt(n_samples)), MIN_STEPS), MAX_STEPS)
-    return min(steps, _epochs(n_samples)) if n_samples > SHORT_RUNS_ABOVE else steps
+    return min(max(round(STEPS_PER_ROOT * sqrt(n_samples)), MIN_STEPS), MAX_STEPS)
 
 
 def scratch_steps(n_samples: int) -> int:
-    """Return how many optimizer steps training from random weights takes: all the epochs that the recipe allows."""
-    return max(recipe_steps(n_samples), _epochs(n_samples))
+    """Return how many optimizer steps training from random weights takes: 60 epochs, and no fewer than fine-tuning."""
+    return max(recipe_steps(n_samples), SCRATCH_EPOCHS * n_samples // BATCH_SIZE)
 
 
 def n_folds(n_samples: int) -> int:
@@ -98,33 +109,74 @@ def probe_cost(request: Request, layers: Layers) -> Cost:
     """Return the cost of the feature pass over what the cache misses, and of the head."""
     profile = request.profile
     width = profile.n_features if layers == "penultimate" else profile.n_features_all_stages
-    missing = profile.n_samples - profile.rows_cached
-    weights = FLOAT_BYTES * profile.n_parameters
-    room = max(memory_limit(request) - weights, 0)
+    on_disk, sizes = keeps_features(request), sizes_of(profile)
+    held = 0 if on_disk else sizes.features_bytes
+    ample = sizes.network_bytes + BATCH_SIZE * sizes.image_bytes + in_memory_bytes(sizes) + held
     return Cost(
         seconds=_probe_seconds(request, width),
-        # A head streams its features from disk when they do not fit: it takes the room that there is.
-        memory_bytes=weights + min(FLOAT_BYTES * profile.n_samples * width, room),
-        disk_bytes=missing * round(profile.feature_bytes_per_image * width / profile.n_features_all_stages),
+        # Batches become smaller and features are streamed from disk where memory is short: they take what there is.
+        memory_bytes=max(probe_bytes(sizes, on_disk=on_disk), min(ample, memory_limit(request))),
+        disk_bytes=features_disk_bytes(profile) if on_disk else 0,
     )
+
+
+def features_disk_bytes(profile: Profile) -> int:
+    """Return what the features that the cache misses add to it at most: all layers, whichever a head is fitted on."""
+    missing = profile.n_samples - profile.rows_cached
+    if not missing:
+        return 0
+    rows = missing * (profile.feature_bytes_per_image + ROW_BYTES)
+    return rows + ceil(missing / SHARD_ROWS) * SHARD_BYTES + CACHE_BYTES
+
+
+def checkpoints_disk_bytes(profile: Profile) -> int:
+    """Return what the checkpoints of a training take at most, while they are there."""
+    weights = round(CHECKPOINT_FACTOR * CHECKPOINT_COPIES * FLOAT_BYTES * profile.n_parameters)
+    return weights + CHECKPOINT_ROW_BYTES * profile.n_samples + CHECKPOINT_FIXED_BYTES
+
+
+def keeps_features(request: Request) -> bool:
+    """Say whether the cache may take the features; otherwise they are kept in memory, for the process only."""
+    limit = request.budget.disk_bytes
+    return limit is None or features_disk_bytes(request.profile) <= limit
+
+
+def keeps_checkpoints(request: Request) -> bool:
+    """Say whether checkpoints of a training fit on the disk beside the features."""
+    limit, profile = request.budget.disk_bytes, request.profile
+    features = features_disk_bytes(profile) if keeps_features(request) else 0
+    return limit is None or features + checkpoints_disk_bytes(profile) <= limit
 
 
 def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
     """Return the cost of the probes, of one training run per fold, of scoring them, and of the final run."""
+    profile, probe, sizes = request.profile, probe_cost(request, "all_stages"), sizes_of(request.profile)
+    folds, refit = training_seconds(request, steps, shape)
+    least = training_bytes(sizes, on_disk=keeps_features(request))
+    ample = sizes.training_bytes + BATCH_SIZE * sizes.train_image_bytes
+    return Cost(
+        seconds=_plus(probe.seconds, _plus(folds, refit)),
+        # A step goes through its batch in parts where memory is short.
+        memory_bytes=max(probe.memory_bytes, least, min(ample, memory_limit(request))),
+        disk_bytes=probe.disk_bytes + (checkpoints_disk_bytes(profile) if keeps_checkpoints(request) else 0),
+    )
+
+
+def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tuple[Estimate, Estimate]:
+    """Return the time of all folds with their probes and scores, and that of the final run."""
     profile, folds = request.profile, shape.folds
     held_out = profile.n_samples if folds > 1 else round(HOLDOUT_SHARE * profile.n_samples)
-    trained, scored = (folds + 1) * steps * BATCH_SIZE, held_out * BLEND_POINTS
-    an_image = shape.image_scale**2 * profile.train_seconds_per_image
-    network = trained * an_image + scored * profile.forward_seconds_per_image
-    decoded = _decoded_images(request, trained + scored) * profile.decode_seconds_per_image
-    probe = probe_cost(request, "all_stages")
-    fold_heads = _times(_head_seconds(request, profile.n_features_all_stages), folds)
-    weights = FLOAT_BYTES * profile.n_parameters
-    batch = BATCH_SIZE * profile.train_bytes_per_image
-    return Cost(
-        seconds=_plus(_plus(probe.seconds, fold_heads), _within(network + decoded, TIME_FACTOR)),
-        memory_bytes=max(probe.memory_bytes, TRAINING_COPIES * weights + batch),
-        disk_bytes=probe.disk_bytes + CHECKPOINT_COPIES * weights,
+    trained, scored = steps * BATCH_SIZE, held_out * BLEND_POINTS
+    one_run = trained * shape.image_scale**2 * profile.train_seconds_per_image
+    if _keeps_decoded(request):
+        decoded, decoded_again = VIEWS * profile.n_samples, 0
+    else:
+        decoded, decoded_again = folds * trained + scored, trained
+    all_folds = folds * one_run + scored * profile.forward_seconds_per_image
+    heads = _times(head_seconds(request, profile.n_features_all_stages), folds)
+    return (
+        _plus(heads, _within(all_folds + decoded * profile.decode_seconds_per_image, TIME_FACTOR)),
+        _within(one_run + decoded_again * profile.decode_seconds_per_image, TIME_FACTOR),
     )
 
 
@@ -134,15 +186,18 @@ def memory_limit(request: Request) -> int:
     return free if allowed is None else min(free, allowed)
 
 
-def _decoded_images(request: Request, seen: int) -> int:
-    """Return how many images training decodes: each one twice if memory keeps them, else every time it is seen."""
-    pixels = 3 * request.profile.image_side**2 * request.profile.n_samples
-    return VIEWS * request.profile.n_samples if pixels <= PIXELS_SHARE * memory_limit(request) else seen
+def _keeps_decoded(request: Request) -> bool:
+    """Say whether training decodes each image twice, because memory keeps them, or every time it is seen."""
+    return 3 * request.profile.image_side**2 * request.profile.n_samples <= _room_for_pixels(request)
 
 
-def _epochs(n_samples: int) -> int:
-    """Return the steps of the most epochs that the recipe allows."""
-    return MAX_EPOCHS * n_samples // BATCH_SIZE
+def _room_for_pixels(request: Request) -> float:
+    """Return the memory that one view of all decoded images may take."""
+    room = PIXELS_SHARE * request.profile.memory_available_bytes
+    limit = request.budget.memory_bytes
+    if limit is None:
+        return room
+    return min(room, share_out(sizes_of(request.profile), limit, on_disk=keeps_features(request)).pixels / VIEWS)
 
 
 def _probe_seconds(request: Request, width: int) -> Estimate:
@@ -154,12 +209,17 @@ def _probe_seconds(request: Request, width: int) -> Estimate:
     if evidence is not None and evidence.spent_seconds is not None:
         further = 0.0 if width == profile.n_features else evidence.head_seconds * width / profile.n_features
         return _within(evidence.spent_seconds + further, 1.0)
+    preparation = _within(profile.preparation_seconds, 1.0)
+    return _plus(preparation, _plus(pass_seconds(profile), head_seconds(request, width)))
+
+
+def pass_seconds(profile: Profile) -> Estimate:
+    """Return the time of the feature pass over what the cache misses."""
     missing = profile.n_samples - profile.rows_cached
-    one_pass = missing * (profile.decode_seconds_per_image + profile.forward_seconds_per_image)
-    return _plus(_within(one_pass, TIME_FACTOR), _head_seconds(request, width))
+    return _within(missing * (profile.decode_seconds_per_image + profile.forward_seconds_per_image), TIME_FACTOR)
 
 
-def _head_seconds(request: Request, width: int) -> Estimate:
+def head_seconds(request: Request, width: int) -> Estimate:
     """Return the time of screening penalties and fitting a head on features of this width."""
     profile, evidence = request.profile, request.evidence
     if evidence is not None:

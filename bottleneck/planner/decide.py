@@ -1,6 +1,6 @@
 """Choose a strategy from what is measured, and stop at the probe unless more is worth its cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from bottleneck.errors import BudgetError, did_you_mean, wrong_parameter
@@ -14,6 +14,7 @@ from bottleneck.planner.alternatives import (
     scratch_makes_sense,
 )
 from bottleneck.planner.gain import predict_gain
+from bottleneck.planner.parts import predict_costs
 from bottleneck.planner.plan import Plan
 from bottleneck.planner.reasons import (
     evidence_reasons,
@@ -35,7 +36,9 @@ from bottleneck.planner.records import (
     Scratch,
     Strategy,
     StrategyName,
+    TrialPlan,
 )
+from bottleneck.planner.trial import plan_trial, planned_trial_reason, trial_reasons, unseen_reasons
 from bottleneck.planner.wording import name_of, percent, points
 
 STOP_HEADROOM_SE = 2.0
@@ -44,18 +47,25 @@ WORTHWHILE_GAIN = 0.01
 """One point: the gain for which the pilot measured delta_multi's AUROC of 0.85."""
 CHANCE_NEEDED = 0.5
 """Choice: fine-tune when a worthwhile gain is likelier than not. A failed attempt costs time, never accuracy."""
-STAGES_WIN_BELOW = 400
-"""Geometric middle of two sizes of the pilot (see gain.py): on far tasks the all-stages probe beat hot fine-tuning at
-n = 200 (3 of 3) and lost at n = 800 (4 of 5)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """The strategy so far, whether it waits for the probes, and why."""
+    """The strategy so far, whether it waits for the probes or for a trial, and why."""
 
     strategy: Strategy
     needs_probe: bool
     reasons: tuple[Reason, ...]
+    trial: TrialPlan | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Whether training is worth trying as far as is known, what would tell more, and why."""
+
+    worthwhile: bool
+    reasons: tuple[Reason, ...]
+    trial: TrialPlan | None = None
 
 
 def plan_transfer(
@@ -70,7 +80,9 @@ def plan_transfer(
 
     Call it once with the profile: the plan says what fits, what everything would cost, and whether the decision waits
     for the probes (``plan.needs_probe``). If so, fit them and call it again with the same profile and budget and
-    their evidence. The function reads nothing but its arguments: the same arguments give the same plan.
+    their evidence. The plan may then wait for a trial of fine-tuning (``plan.needs_trial``): run it and call once more
+    with what it showed in the evidence; ``plan.strategy`` is what to do without. The function reads nothing but its
+    arguments: the same arguments give the same plan.
 
     Parameters
     ----------
@@ -116,6 +128,8 @@ def plan_transfer(
         alternatives=alternatives,
         rule_of_thumb=rule_of_thumb(request),
         what_would_change=what_would_change(request, alternatives, decision.strategy),
+        trial=decision.trial,
+        costs=predict_costs(request, decision.strategy),
     )
 
 
@@ -136,7 +150,7 @@ def _obey(request: Request, alternatives: tuple[Alternative, ...]) -> Decision:
         *evidence_reasons(request),
     )
     if asked.feasible:
-        # The learning rates of fine-tuning follow from what the earlier stages add, which the probes measure.
+        # Fine-tuning starts from the better probe, which only the probes tell.
         waits = isinstance(asked.strategy, FineTune) and request.evidence is None and has_stages(request.profile)
         reasons += training_reasons(request, asked)
         return Decision(strategy=asked.strategy, needs_probe=waits, reasons=reasons)
@@ -162,12 +176,12 @@ def _before_the_probes(request: Request, alternatives: tuple[Alternative, ...]) 
 def _after_the_probes(request: Request, evidence: ProbeEvidence, alternatives: tuple[Alternative, ...]) -> Decision:
     """Choose between the better probe and the training strategy, which comes last."""
     training = alternatives[-1]
-    worthwhile, verdict = _judge(request.profile, evidence, training)
-    reasons = (*evidence_reasons(request), verdict)
-    if worthwhile:
-        reasons += training_reasons(request, training)
-        return Decision(strategy=training.strategy, needs_probe=False, reasons=reasons)
-    return _keep_probe(evidence, alternatives, reasons)
+    verdict = _judge(request, evidence, training)
+    reasons = (*evidence_reasons(request), *verdict.reasons)
+    if not verdict.worthwhile:
+        return replace(_keep_probe(evidence, alternatives, reasons), trial=verdict.trial)
+    reasons += training_reasons(request, training)
+    return Decision(strategy=training.strategy, needs_probe=False, reasons=reasons, trial=verdict.trial)
 
 
 def _keep_probe(
@@ -181,34 +195,53 @@ def _keep_probe(
     return Decision(strategy=better.strategy, needs_probe=False, reasons=reasons)
 
 
-def _judge(profile: Profile, evidence: ProbeEvidence, training: Alternative) -> tuple[bool, Reason]:
+def _judge(request: Request, evidence: ProbeEvidence, training: Alternative) -> Verdict:
     """Say whether training is worth trying, by the first rule that settles it."""
-    layers, accuracy = better_probe(evidence)
-    headroom = 1 - accuracy
+    profile, trial = request.profile, evidence.trial
+    headroom = 1 - better_probe(evidence)[1]
     if headroom <= STOP_HEADROOM_SE * evidence.standard_error:
-        return False, _headroom_reason(headroom, evidence)
+        return _settled(False, _headroom_reason(headroom, evidence))
     if isinstance(training.strategy, LinearProbe):
-        return False, _untrained_reason(profile)
+        return _settled(False, _untrained_reason(profile))
+    if trial is not None and (trial.stopped or not trial.runs):
+        return Verdict(worthwhile=False, reasons=trial_reasons(evidence))
     if not training.feasible:
-        return False, unfit_reason(training)
+        return Verdict(worthwhile=False, reasons=(*trial_reasons(evidence), unfit_reason(training)))
     if isinstance(training.strategy, Scratch):
-        return True, _untrained_reason(profile)
-    if layers == "all_stages" and profile.n_samples < STAGES_WIN_BELOW:
-        return False, _few_images_reason(profile)
-    return _judge_gain(evidence, lead=accuracy - evidence.accuracy)
+        return _settled(True, _untrained_reason(profile))
+    return _judge_gain(request, evidence, training)
 
 
-def _judge_gain(evidence: ProbeEvidence, *, lead: float) -> tuple[bool, Reason]:
-    """Say whether fine-tuning is likely enough to gain a point over a probe that leads the penultimate one."""
-    gain = predict_gain(evidence)
+def _settled(worthwhile: bool, reason: Reason) -> Verdict:
+    """Return a verdict that waits for nothing."""
+    return Verdict(worthwhile=worthwhile, reasons=(reason,))
+
+
+def _judge_gain(request: Request, evidence: ProbeEvidence, training: Alternative) -> Verdict:
+    """Say whether fine-tuning is likely enough to gain a point over the better probe, or should be tried first."""
+    gain = predict_gain(evidence, request.profile)
+    lead = better_probe(evidence)[1] - evidence.accuracy
     chance = gain.chance_above(lead + WORTHWHILE_GAIN)
+    trial = plan_trial(request, training, chance)
     low, high = gain.interval
+    source = (
+        "This is a prior from published results, not fitted on this library's own runs."
+        if evidence.trial is None
+        else "This weighs the trial against a prior from published results; how much a whole training gains beyond a "
+        "trial is an assumption."
+    )
     sentence = (
         f"Fine-tuning is predicted to change that by {points(gain.mean - lead)} (90 % interval {points(low - lead)} to "
         f"{points(high - lead)}); the chance of more than {points(WORTHWHILE_GAIN)} is {percent(chance)}, needed is "
-        f"{percent(CHANCE_NEEDED)}. This is a prior from published results, not fitted on this library's own runs."
+        f"{percent(CHANCE_NEEDED)}. {source}"
     )
-    return chance >= CHANCE_NEEDED, Reason(rule="predicted_gain", sentence=sentence)
+    reasons = (
+        *unseen_reasons(request),
+        *trial_reasons(evidence),
+        Reason(rule="predicted_gain", sentence=sentence),
+        *(() if trial is None else (planned_trial_reason(trial),)),
+    )
+    return Verdict(worthwhile=chance >= CHANCE_NEEDED, reasons=reasons, trial=trial)
 
 
 def _headroom_reason(headroom: float, evidence: ProbeEvidence) -> Reason:
@@ -218,15 +251,6 @@ def _headroom_reason(headroom: float, evidence: ProbeEvidence) -> Reason:
         f"{percent(evidence.standard_error)}: a gain could not be told from chance."
     )
     return Reason(rule="headroom", sentence=sentence)
-
-
-def _few_images_reason(profile: Profile) -> Reason:
-    """Say that far images are too few to fine-tune on."""
-    sentence = (
-        f"With {profile.n_samples:,} images, under {STAGES_WIN_BELOW}, and early stages that matter, "
-        "the all-stages probe has been the better choice."
-    )
-    return Reason(rule="few_images", sentence=sentence)
 
 
 def _untrained_reason(profile: Profile) -> Reason:

@@ -2,7 +2,7 @@
 
 from math import ceil, floor
 
-from bottleneck.planner.alternatives import better_probe, needed_seconds, regime_of, shortest_seconds
+from bottleneck.planner.alternatives import better_probe, looks_far, needed_seconds, shortest_seconds
 from bottleneck.planner.costs import recipe_steps, scratch_steps
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
@@ -10,6 +10,7 @@ from bottleneck.planner.records import (
     FineTune,
     LinearProbe,
     ProbeEvidence,
+    Profile,
     Reason,
     Request,
     RuleOfThumb,
@@ -18,6 +19,8 @@ from bottleneck.planner.records import (
 )
 from bottleneck.planner.wording import duration, label, name_of, percent, points
 
+IMBALANCED = 3
+"""Choice: from so many times the images of the rarest class on, the most frequent one is said to outweigh it."""
 THUMB_FEW = 1_000
 """The rule of thumb's number of images under which only the head is trained."""
 
@@ -57,10 +60,44 @@ def evidence_reasons(request: Request) -> tuple[Reason, ...]:
         return ()
     sentence = (
         f"The penultimate probe is right on {percent(evidence.accuracy)} of the images out of fold (standard error "
-        f"{percent(evidence.standard_error)}) and on {percent(evidence.train_accuracy)} of those it was fitted on."
+        f"{percent(evidence.standard_error)}), which leaves {percent(1 - evidence.accuracy)} to gain, and on "
+        f"{percent(evidence.train_accuracy)} of those it was fitted on: a gap of "
+        f"{points(evidence.train_accuracy - evidence.accuracy)}."
     )
     accuracy = Reason(rule="probe_accuracy", sentence=sentence)
-    return (accuracy, *_layers_reason(evidence), *_more_labels_reason(evidence))
+    return (
+        accuracy,
+        *_imbalance_reason(request.profile),
+        *_layers_reason(evidence),
+        *_signals_reason(evidence),
+        *_more_labels_reason(evidence),
+    )
+
+
+def _imbalance_reason(profile: Profile) -> tuple[Reason, ...]:
+    """Say that some classes have many more images than others, if they do."""
+    ratio = profile.largest_class / profile.smallest_class
+    if ratio < IMBALANCED:
+        return ()
+    sentence = (
+        f"The most frequent class has {ratio:,.1f} times the images of the rarest ({profile.largest_class:,} and "
+        f"{profile.smallest_class:,}): the accuracy says little about rare classes; class_weight='balanced' makes all "
+        "classes count alike."
+    )
+    return (Reason(rule="imbalance", sentence=sentence),)
+
+
+def _signals_reason(evidence: ProbeEvidence) -> tuple[Reason, ...]:
+    """Say what else was measured on the frozen features, which informs but does not decide."""
+    early, neighbours, shift = evidence.early_stages_accuracy, evidence.neighbours_accuracy, evidence.batch_norm_shift
+    parts = []
+    if early is not None:
+        parts.append(f"a probe on the earlier half of the stages is right on {percent(early)}")
+    if neighbours is not None:
+        parts.append(f"the nearest neighbours on {percent(neighbours)}")
+    if shift is not None:
+        parts.append(f"the inputs of BatchNorm lie {shift:.2f} standard deviations from those of pretraining")
+    return (Reason(rule="signals", sentence=f"For comparison: {', '.join(parts)}."),) if parts else ()
 
 
 def _layers_reason(evidence: ProbeEvidence) -> tuple[Reason, ...]:
@@ -106,7 +143,7 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
         sentence=f"The network replaces the probe only if it is better by {strategy.accept_z} standard errors on {on} "
         "that neither has seen.",
     )
-    return (*_regime_reason(request.evidence, strategy), *_scale_reason(request, strategy), steps, accept)
+    return (*_rates_reason(request.evidence, strategy), *_scale_reason(request, strategy), steps, accept)
 
 
 def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
@@ -121,18 +158,17 @@ def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reaso
     return (Reason(rule="smaller_images", sentence=sentence),)
 
 
-def _regime_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
-    """Say how near the images are to those of pretraining, and the learning rates that follow."""
+def _rates_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
+    """Say with which learning rates, and why with these."""
     if isinstance(strategy, Scratch):
         return ()
-    delta = None if evidence is None else evidence.delta_multi
-    signal = "What the earlier stages add is not known" if delta is None else f"The earlier stages add {points(delta)}"
-    looks = {"near": "near to", "far": "far from"}[strategy.regime]
+    tried = evidence is not None and evidence.trial is not None
+    why = "as the trial suggests" if tried else "and lower ones if the network does not bear these"
     sentence = (
-        f"{signal}: the images are taken to be {looks} those of pretraining; learning rate {strategy.lr:.2g}, divided "
-        f"by {strategy.lr_decay} for each layer group below the head."
+        f"The learning rate is {strategy.lr:.2g}, divided by {strategy.lr_decay} for each layer group below the head, "
+        f"{why}."
     )
-    return (Reason(rule="regime", sentence=sentence),)
+    return (Reason(rule="rates", sentence=sentence),)
 
 
 def rule_of_thumb(request: Request) -> RuleOfThumb:
@@ -142,7 +178,7 @@ def rule_of_thumb(request: Request) -> RuleOfThumb:
         return RuleOfThumb(
             strategy="probe", sentence=f"{n:,} images are under {THUMB_FEW:,}: bottleneck features and a linear SVM."
         )
-    if request.evidence is not None and regime_of(request.evidence) == "far":
+    if looks_far(request.evidence):
         return RuleOfThumb(strategy="scratch", sentence=f"{n:,} images of a far domain: train from scratch.")
     return RuleOfThumb(
         strategy="finetune",

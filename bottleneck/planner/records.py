@@ -1,10 +1,10 @@
 """What the planner is told, and the pieces of its answer. Records only: nothing here decides."""
 
 from dataclasses import dataclass
-from math import inf
 from typing import Literal
 
 from bottleneck.errors import wrong_parameter
+from bottleneck.planner.checks import check_number, check_whole
 
 Layers = Literal["penultimate", "all_stages"]
 Regime = Literal["near", "far"]
@@ -47,6 +47,13 @@ class Profile:
         Images whose features are in the cache already, all layers of them.
     takes_smaller_images : bool
         Whether the network also runs on images of a smaller side, so that training may be on those.
+    has_layer_norm : bool
+        Whether the network normalises by LayerNorm, as transformers and ConvNeXt do: it is then trained by AdamW, at
+        rates of its own.
+    forward_bytes_per_image : int
+        Memory that one more image in a forward pass takes; 0 if that is not known.
+    preparation_seconds : float
+        Wall time of the run up to this profile: data looked through, the network loaded, rates measured.
 
     Raises
     ------
@@ -72,18 +79,31 @@ class Profile:
     feature_bytes_per_image: int
     rows_cached: int = 0
     takes_smaller_images: bool = False
+    has_layer_norm: bool = False
+    forward_bytes_per_image: int = 0
+    preparation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for param in ("n_samples", "smallest_class", "n_features", "n_parameters", "image_side"):
-            _check_whole("Profile", param, getattr(self, param), low=1)
-        _check_whole("Profile", "n_classes", self.n_classes, low=2)
-        _check_whole("Profile", "largest_class", self.largest_class, low=self.smallest_class, high=self.n_samples)
-        _check_whole("Profile", "n_features_all_stages", self.n_features_all_stages, low=self.n_features)
-        _check_whole("Profile", "rows_cached", self.rows_cached, low=0, high=self.n_samples)
-        for param in ("memory_available_bytes", "train_bytes_per_image", "feature_bytes_per_image"):
-            _check_whole("Profile", param, getattr(self, param), low=0)
-        for param in ("decode_seconds_per_image", "forward_seconds_per_image", "train_seconds_per_image"):
-            _check_number("Profile", param, getattr(self, param), low=0)
+            check_whole("Profile", param, getattr(self, param), low=1)
+        check_whole("Profile", "n_classes", self.n_classes, low=2)
+        check_whole("Profile", "largest_class", self.largest_class, low=self.smallest_class, high=self.n_samples)
+        check_whole("Profile", "n_features_all_stages", self.n_features_all_stages, low=self.n_features)
+        check_whole("Profile", "rows_cached", self.rows_cached, low=0, high=self.n_samples)
+        for param in (
+            "memory_available_bytes",
+            "train_bytes_per_image",
+            "feature_bytes_per_image",
+            "forward_bytes_per_image",
+        ):
+            check_whole("Profile", param, getattr(self, param), low=0)
+        for param in (
+            "decode_seconds_per_image",
+            "forward_seconds_per_image",
+            "train_seconds_per_image",
+            "preparation_seconds",
+        ):
+            check_number("Profile", param, getattr(self, param), low=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +114,10 @@ class Budget:
     ----------
     seconds : float or None
         Wall time of the whole run.
-    memory_bytes, disk_bytes : int or None
-        Device memory, and room for the cache and checkpoints.
+    memory_bytes : int or None
+        Memory that the arrays of the run may take: networks, images in them, features, decoded images.
+    disk_bytes : int or None
+        What the run may add to the cache and to checkpoints.
     risk : {"balanced", "safe"}
         How clearly a trained network must beat the probe to replace it.
 
@@ -112,12 +134,82 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is not None:
-            _check_number("Budget", "seconds", self.seconds, low=0)
+            check_number("Budget", "seconds", self.seconds, low=0)
         for param in ("memory_bytes", "disk_bytes"):
             if getattr(self, param) is not None:
-                _check_whole("Budget", param, getattr(self, param), low=0)
+                check_whole("Budget", param, getattr(self, param), low=0)
         if self.risk not in ("balanced", "safe"):
             raise wrong_parameter("Budget", "risk", "'balanced' or 'safe'", self.risk)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRun:
+    """What a short fine-tuning with one recipe showed on images that neither it nor its probe had seen.
+
+    Parameters
+    ----------
+    regime : {"near", "far"}
+        The recipe.
+    gain, standard_error : float
+        Mean difference in correctness from the probe that it started from, at the best point of the path between the
+        two, and its standard error over the images.
+    alpha : float
+        That point: 0 is the probe, 1 the network as it was trained.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is outside its range.
+    """
+
+    regime: Regime
+    gain: float
+    standard_error: float
+    alpha: float
+
+    def __post_init__(self) -> None:
+        check_number("TrialRun", "gain", self.gain, low=-1, high=1)
+        for param in ("standard_error", "alpha"):
+            check_number("TrialRun", param, getattr(self, param), low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What a trial of fine-tuning showed: a few of its steps on one fold, with each of some recipes.
+
+    Parameters
+    ----------
+    runs : tuple of TrialRun
+        Those that came to their end.
+    steps, n_images : int
+        Steps of each run, and held-out images that it was compared on.
+    starts_from : {"penultimate", "all_stages"}
+        The layers of the probe that the runs started from and are compared with.
+    seconds : float
+        Wall time of all of it.
+    diverged : tuple of {"near", "far"}
+        Recipes with which the loss was no longer a number.
+    stopped : str
+        What ended the trial early; empty if nothing did.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is outside its range.
+    """
+
+    runs: tuple[TrialRun, ...]
+    steps: int
+    n_images: int
+    starts_from: Layers
+    seconds: float
+    diverged: tuple[Regime, ...] = ()
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        check_whole("Trial", "steps", self.steps, low=0)
+        check_whole("Trial", "n_images", self.n_images, low=1 if self.runs else 0)
+        check_number("Trial", "seconds", self.seconds, low=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +230,14 @@ class ProbeEvidence:
         Number of images and out-of-fold accuracy, by increasing number.
     spent_seconds : float or None
         Wall time of the run so far, from its start; ``None`` lets the planner estimate it from the profile.
+    early_stages_accuracy : float or None
+        Out-of-fold accuracy of a probe on the earlier half of the stages alone; ``None`` if it was not measured.
+    neighbours_accuracy : float or None
+        How often the nearest other images, by the cosine of their penultimate features, vote for the right class.
+    batch_norm_shift : float or None
+        How far the inputs of BatchNorm layers lie from those of pretraining, in standard deviations of these.
+    trial : Trial or None
+        What a trial of fine-tuning showed; ``None`` if there was none.
 
     Raises
     ------
@@ -152,18 +252,24 @@ class ProbeEvidence:
     all_stages_accuracy: float | None = None
     learning_curve: tuple[tuple[int, float], ...] = ()
     spent_seconds: float | None = None
+    early_stages_accuracy: float | None = None
+    neighbours_accuracy: float | None = None
+    batch_norm_shift: float | None = None
+    trial: Trial | None = None
 
     def __post_init__(self) -> None:
         for param in ("accuracy", "standard_error", "train_accuracy"):
-            _check_number("ProbeEvidence", param, getattr(self, param), low=0, high=1)
-        _check_number("ProbeEvidence", "head_seconds", self.head_seconds, low=0)
-        if self.all_stages_accuracy is not None:
-            _check_number("ProbeEvidence", "all_stages_accuracy", self.all_stages_accuracy, low=0, high=1)
-        if self.spent_seconds is not None:
-            _check_number("ProbeEvidence", "spent_seconds", self.spent_seconds, low=0)
+            check_number("ProbeEvidence", param, getattr(self, param), low=0, high=1)
+        check_number("ProbeEvidence", "head_seconds", self.head_seconds, low=0)
+        for param in ("all_stages_accuracy", "early_stages_accuracy", "neighbours_accuracy"):
+            if getattr(self, param) is not None:
+                check_number("ProbeEvidence", param, getattr(self, param), low=0, high=1)
+        for param in ("spent_seconds", "batch_norm_shift"):
+            if getattr(self, param) is not None:
+                check_number("ProbeEvidence", param, getattr(self, param), low=0)
         for n, accuracy in self.learning_curve:
-            _check_whole("ProbeEvidence", "learning_curve", n, low=1)
-            _check_number("ProbeEvidence", "learning_curve", accuracy, low=0, high=1)
+            check_whole("ProbeEvidence", "learning_curve", n, low=1)
+            check_number("ProbeEvidence", "learning_curve", accuracy, low=0, high=1)
 
     @property
     def delta_multi(self) -> float | None:
@@ -182,7 +288,7 @@ class Request:
     seed: int
 
     def __post_init__(self) -> None:
-        _check_whole("plan_transfer", "seed", self.seed, low=0)
+        check_whole("plan_transfer", "seed", self.seed, low=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,6 +362,14 @@ class Alternative:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrialPlan:
+    """A few steps of fine-tuning on one fold with each of some recipes, which the decision waits for."""
+
+    recipes: tuple[FineTune, ...]
+    seconds: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
     """A stable rule id, and one sentence with its numbers."""
 
@@ -269,20 +383,3 @@ class RuleOfThumb:
 
     strategy: StrategyName
     sentence: str
-
-
-def _check_number(owner: str, param: str, value: float, *, low: float, high: float = inf) -> None:
-    """Raise unless ``value`` is a finite number within its bounds."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and low <= value <= high and value < inf):
-        raise wrong_parameter(owner, param, f"a number{_bounds(low, high)}", value)
-
-
-def _check_whole(owner: str, param: str, value: int, *, low: float, high: float = inf) -> None:
-    """Raise unless ``value`` is an ``int`` within its bounds."""
-    if not (type(value) is int and low <= value <= high):
-        raise wrong_parameter(owner, param, f"an int{_bounds(low, high)}", value)
-
-
-def _bounds(low: float, high: float) -> str:
-    return f" of at least {low}" if high == inf else f" between {low} and {high}"

@@ -16,6 +16,7 @@ from bottleneck.estimators.parse import open_cache
 from bottleneck.extraction import ExtractionSettings, Extractor
 from bottleneck.features import feature_chunks
 from bottleneck.heads.duplicates import FEW_FEATURES, NEAR, connected
+from bottleneck.heads.near_copies import typical_distances
 from bottleneck.images import ImageSource, subset
 from bottleneck.progress import progress_bars
 
@@ -30,9 +31,6 @@ LEAST_FOR_TSNE = 50
 
 MAP_DIRECTIONS = 50
 """Principal directions that t-SNE starts from (van der Maaten and Hinton 2008, section 4.2, who take 30)."""
-
-ENOUGH_MEMBERS = 10
-"""Images of a label from which on its own typical distance is known well enough."""
 
 PERPLEXITY = 30
 MAP_ITERATIONS = 500
@@ -150,24 +148,6 @@ def group_copies(
     groups = connected(np.concatenate(left), np.concatenate(right), len(labels))
     sizes = np.bincount(groups)
     return tuple(np.flatnonzero(groups == number) for number in np.flatnonzero(sizes > 1))
-
-
-def typical_distances(values: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return for each row the root mean square distance between two rows of its label, (m,).
-
-    Of a label with few rows, which may all be copies, that between all rows.
-    """
-    typical = np.full(len(values), _root_mean_square_distance(values))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) >= ENOUGH_MEMBERS:
-            typical[members] = _root_mean_square_distance(values[members])
-    return typical
-
-
-def _root_mean_square_distance(values: NDArray[np.float32]) -> float:
-    own = values.astype(np.float64)
-    return float(np.sqrt(2 * np.square(own - own.mean(axis=0)).sum(axis=1).mean()))
 
 
 def map_places(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ saw them, its ``plan`` (strategy "auto", no budget), ``head`` (``normalize``, ``
 leave-one-out accuracy of each layer, of all stages and of the earlier half; ``neighbours``; ``batch_norm_shift``) and
 ``signal_seconds``. Lines of ``all_stages_probe``: ``accuracy_cv``, ``accuracy_cv_se``. Lines of ``finetune_near`` and
 ``finetune_far``: ``accepted``, the ``comparison`` with the probe, what it was made of (``held_out``: ``log_loss`` and
-``margin`` of each held-out image at each alpha, as base64 of float16), ``raw_accuracy`` and ``raw_predictions`` of the
-network trained on all images at alpha = 1, its ``path_accuracy`` at each alpha above 0, ``steps``, ``flip``,
+``margin`` of each held-out image at each alpha, as base64 of float16), ``path_accuracy`` and ``path_predictions`` of
+the network trained on all images at each alpha above 0, ``raw_accuracy`` that at alpha = 1, ``steps``, ``flip``,
 ``settings``, ``stopped`` (why training failed).
 """
 

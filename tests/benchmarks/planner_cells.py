@@ -37,6 +37,7 @@ from bottleneck.estimators.run import (
     planned_settings,
     start_of_finetuning,
 )
+from bottleneck.estimators.signals import MOST_SHIFT_IMAGES, batch_norm_shift, neighbours_accuracy
 from bottleneck.extraction import Extractor, using_threads
 from bottleneck.features import Features, compute_features
 from bottleneck.finetune import train_from_scratch
@@ -45,7 +46,7 @@ from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.progress import silent
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, pixels_of
-from tests.benchmarks.planner_signals import batch_norm_shift, layer_accuracies, neighbour_accuracy
+from tests.benchmarks.planner_signals import layer_accuracies
 from tests.benchmarks.planner_tasks import TaskImages, take
 from tests.finetune.resnet20 import ResNet20
 
@@ -196,9 +197,10 @@ def probe_record(probed: Probed) -> Record:
         signals["layers"] = layer_accuracies(
             probed.features.layers, run.labels, normalization=head.normalize_, seed=run.seed
         )
-        signals["neighbours"] = neighbour_accuracy(probed.features.layers["penultimate"], run.labels)
+        signals["neighbours"] = neighbours_accuracy(probed.features.layers["penultimate"], run.labels)
         pixels = pixels_of(run.source, run)
-        signals["batch_norm_shift"] = batch_norm_shift(run.extractor.backbone, pixels, n_images=len(run.labels))
+        rows = np.arange(min(len(run.labels), MOST_SHIFT_IMAGES))
+        signals["batch_norm_shift"] = batch_norm_shift(run.extractor.backbone, pixels, rows)
     assert probe.evidence is not None
     record = probed.record("probe", codes, Stopwatch())
     return record | {
@@ -232,7 +234,7 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     run, probe, watch = replace(probed.run, strategy="finetune"), probed.probe, Stopwatch()
     backbone = run.extractor.backbone
     asked = replace(given, lr=lr, lr_decay=lr_decay)
-    settings = planned_settings(asked, plan_run(run, probe.evidence), backbone)
+    settings = planned_settings(asked, plan_run(run, probe.evidence).strategy, backbone)
     with watch.timing("start"):
         start = start_of_finetuning(run, probe, probed.features)
     training = TrainingSet(run=run, head=start.head, features=joined(probed.features, start.layers), test=probed.test)
@@ -245,13 +247,14 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     raw = None if path is None else path[-1]
     return probed.record(strategy, codes, watch) | {
         "raw_accuracy": None if raw is None else float((raw == probed.test_codes).mean()),
-        "raw_predictions": None if raw is None else packed(raw),
+        "path_predictions": None if path is None else [packed(each) for each in path],
         "path_accuracy": None if path is None else [float((each == probed.test_codes).mean()) for each in path],
         "held_out": None if result.held_out is None else packed_scores(result.held_out),
         "starts_from": "probe" if start is probe else "all_stages_probe",
         "accepted": result.codes is not None,
         "stopped": result.stopped,
         "steps": result.steps,
+        "gentler": result.gentler,
         "flip": result.flip,
         "settings": {"lr": lr, "lr_decay": lr_decay, "folds": settings.folds},
         "comparison": None if result.comparison is None else asdict(result.comparison),

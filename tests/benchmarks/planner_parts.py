@@ -23,6 +23,7 @@ from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import Path, fit_path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
+from bottleneck.finetune.recipe import gentler
 from bottleneck.finetune.schedules import Pace
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
@@ -59,6 +60,7 @@ class Tuned:
     comparison: Comparison | None = None
     held_out: HeldOut | None = None
     steps: int = 0
+    gentler: int = 0
     flip: bool = True
     stopped: str = ""
 
@@ -93,12 +95,13 @@ def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Tim
     with watch.timing("mirror"):
         flip = check_mirroring(job, probe).allowed
     job = replace(job, recipe=replace(recipe, flip=flip))
-    held_out, comparison, path = None, None, None
+    held_out, comparison, path, times = None, None, None, 0
     with noting_divergence() as folds, watch.timing("folds"):
-        held_out = cross_fit(job, probe).held_out
+        cross_fitted = cross_fit(job, probe)
+        held_out, times = cross_fitted.held_out, cross_fitted.gentler
         comparison = compare(held_out, z=recipe.acceptance_z, seed=run.seed)
     with noting_divergence() as refit, watch.timing("refit"):
-        path = fit_on_all(job, probe)
+        path = fit_on_all(replace(job, recipe=gentler(job.recipe, times)), probe)
     if path is None:
         return Tuned(comparison=comparison, steps=recipe.steps, flip=flip, stopped=refit.why)
     test, codes = pixels_of(given.test, run), None
@@ -110,6 +113,7 @@ def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Tim
         path_codes=[predicted(job, path, alpha, test) for alpha in ALPHAS[1:]],
         comparison=comparison,
         held_out=held_out,
+        gentler=times,
         steps=path.steps,
         flip=flip,
         stopped=folds.why,

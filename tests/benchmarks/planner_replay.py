@@ -4,7 +4,8 @@ Nothing is trained here. A policy looks at what a planner sees in a cell, the ev
 and names one of the deliveries that the records hold:
 
 - ``probe``, ``all_stages_probe`` (``all_stages`` falls back on the penultimate probe where that is better out of fold);
-- ``finetune_near``, ``finetune_far``: with comparison, blend and fallback, as the library delivers them;
+- ``finetune_near``, ``finetune_far``: with comparison, blend and fallback, as the library delivers them; held-out
+  images are compared anew, as it does today;
 - ``raw_near``, ``raw_far``: fine-tuned on all images at alpha = 1, without comparison or fallback;
 - ``bake_off_near``, ``bake_off_far``: the raw network if it beat the probe out of fold at alpha = 1, else the probe;
 - ``bake_off_all``: whichever of both probes and both fine-tunings was best out of fold, after all were run;
@@ -17,6 +18,7 @@ cells together; ``k_fallback`` over those of always fine-tuning with comparison 
 of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells that lack a strategy are left out.
 """
 
+import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
@@ -24,6 +26,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
 from tests.benchmarks.planner_cells import Record, unpacked
 
@@ -129,15 +132,16 @@ def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock:
         spent = runs[strategy]["parts"]
         return float(sum(spent[part][clock == "cpu"] for part in parts if part in spent))
 
-    def right(record: Record, what: str = "predictions") -> NDArray[np.bool_]:
+    def right(predictions: str | None) -> NDArray[np.bool_]:
         # Training that diverged leaves no network: nothing is right.
-        return np.zeros(len(labels), bool) if record[what] is None else unpacked(record[what]) == labels
+        return np.zeros(len(labels), bool) if predictions is None else unpacked(predictions) == labels
 
     shared = SHARED_PARTS
     found = {
-        "probe": Delivery(correct=right(runs["probe"]), seconds=seconds("probe", shared)),
+        "probe": Delivery(correct=right(runs["probe"]["predictions"]), seconds=seconds("probe", shared)),
         "all_stages_probe": Delivery(
-            correct=right(runs["all_stages_probe"]), seconds=seconds("all_stages_probe", (*shared, "all_stages_head"))
+            correct=right(runs["all_stages_probe"]["predictions"]),
+            seconds=seconds("all_stages_probe", (*shared, "all_stages_head")),
         ),
     }
     stages_kept = runs["all_stages_probe"]["accuracy_cv"] >= runs["probe"]["evidence"]["accuracy"]
@@ -147,11 +151,16 @@ def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock:
     for regime in ("near", "far"):
         name = f"finetune_{regime}"
         run = runs[name]
-        ending = ("refit", "check") if run["accepted"] else ()
+        alpha = alpha_of(run)
+        ending = ("refit", "check") if alpha else ()
+        path = run["path_predictions"]
         raw = Delivery(
-            correct=right(run, "raw_predictions"), seconds=seconds(name, (*shared, "decode", "mirror", "refit"))
+            correct=right(None if path is None else path[-1]),
+            seconds=seconds(name, (*shared, "decode", "mirror", "refit")),
         )
-        found[name] = Delivery(correct=right(run), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending)))
+        found[name] = Delivery(
+            correct=right(run["predictions"]), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending))
+        )
         found[f"raw_{regime}"] = raw
         won = raw_gain(run) > 0
         found[f"bake_off_{regime}"] = Delivery(
@@ -160,13 +169,32 @@ def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock:
         )
     found["bake_off_all"] = bake_off_all(runs, found)
     if "scratch" in runs:
-        found["scratch"] = Delivery(correct=right(runs["scratch"]), seconds=seconds("scratch", ("open", "scratch")))
+        found["scratch"] = Delivery(
+            correct=right(runs["scratch"]["predictions"]), seconds=seconds("scratch", ("open", "scratch"))
+        )
     return found
+
+
+def alpha_of(run: Record) -> float:
+    """Return what today's comparison of the held-out images makes of a run, 0 for the probe.
+
+    Networks that collapsed in the last training are delivered by the library as the probe that they began from.
+    """
+    if run["comparison"] is None or run["path_predictions"] is None or run["stopped"]:
+        return 0.0
+    log_loss, margin = (
+        np.frombuffer(base64.b64decode(run["held_out"][name]), np.float16).reshape(-1, len(ALPHAS)).astype(float)
+        for name in ("log_loss", "margin")
+    )
+    held_out = HeldOut(
+        correct=margin > 0, log_loss=log_loss, margin=margin, weights=np.ones(len(margin), dtype=np.float32)
+    )
+    return compare(held_out, z=run["comparison"]["z"], seed=run["seed"]).alpha
 
 
 def raw_gain(run: Record) -> float:
     """Return how much better the network at alpha = 1 was than the probe, out of fold; -1 if it diverged."""
-    if run["comparison"] is None or run["raw_predictions"] is None:
+    if run["comparison"] is None or run["path_predictions"] is None:
         return -1.0
     path = run["comparison"]["path"]
     return float(path[-1]["accuracy"] - path[0]["accuracy"])
@@ -178,7 +206,7 @@ def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery]) -> Deliver
     gains = {"probe": 0.0, "all_stages_probe": runs["all_stages_probe"]["accuracy_cv"] - base}
     for name in ("finetune_near", "finetune_far"):
         comparison = runs[name]["comparison"]
-        if comparison is not None and runs[name]["accepted"]:
+        if comparison is not None and alpha_of(runs[name]):
             gains[name] = comparison["gain"]
     best = max(gains, key=lambda name: gains[name])
     extra = sum(found[name].seconds - found["probe"].seconds for name in NEEDED if name != "probe")

@@ -49,6 +49,22 @@ def test_classifier_of_other_data_is_replaced_only_when_that_is_said(command, sa
     assert command("fit", "--config", recorded, "-q")[0] == 0
 
 
+def test_fit_prints_what_was_predicted_and_what_it_took(command, saved):
+    status, printed, _ = command(
+        "fit", saved / "images", "-q", "--json", "--strategy", "probe", "--cache-dir", saved / "cache",
+        "--memory-limit", "4e9", "--disk-limit", "1e9",
+    )  # fmt: skip
+
+    assert status == 0
+    lines = printed.splitlines()
+    assert lines[lines.index("Predicted and actual") + 1].split() == [
+        "part", "predicted", "within", "after", "the", "probes", "took",
+    ]  # fmt: skip
+    costs = {cost["part"]: cost for cost in last_json(printed)["costs"]}
+    assert costs["total"]["predicted"]["value"] > 0
+    assert costs["total"]["actual"] > 0
+
+
 @pytest.mark.parametrize("name", ["evaluate", "report"])
 def test_classes_that_the_classifier_does_not_know_are_an_error(command, saved, tmp_path, name):
     images = Path(shutil.copytree(saved / "images", tmp_path / "images"))

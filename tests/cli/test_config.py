@@ -60,7 +60,7 @@ def test_every_option_of_fit_is_a_key():
 
 
 COMMAND_LINES = {
-    "plan": "images --strategy probe --time-budget 60 --head svm",
+    "plan": "images --strategy probe --time-budget 60 --memory-limit 2e9 --disk-limit 500000 --head svm",
     "fit": "images --out kept --seed 7 --class-weight balanced --set head.normalize=l2 --set finetune.lr=0.01",
     "evaluate": "model images --on-error skip",
     "predict": "model images a.png - --top-k 3 --proba --format jsonl",

@@ -26,7 +26,7 @@ def test_fit_then_evaluate_then_predict(command, image_folder, tmp_path):
     assert status == 0
     assert fitted.keys() == {
         "strategy", "accuracy_cv", "n_samples", "n_classes", "rows_extracted", "rows_cached", "seconds", "model",
-        "config",
+        "config", "costs", "health",
     }  # fmt: skip
     assert (fitted["n_samples"], fitted["n_classes"], fitted["rows_extracted"]) == (24, 2, 24)
 
@@ -171,6 +171,22 @@ def test_plan_shows_alternatives_and_trains_nothing(command, image_folder, tmp_p
     assert not list((tmp_path / "cache").rglob("*.h5"))
 
 
+def test_plan_and_fit_say_what_is_wrong_with_the_images_and_name_them(command, image_folder, tmp_path):
+    for number in range(4):
+        copied = image_folder / "bluish" / f"{2 * number:03d}.png"
+        (image_folder / "reddish" / f"copy_{number}.png").write_bytes(copied.read_bytes())
+    options = ("--json", "-q", "--strategy", "probe", "--cache-dir", tmp_path / "cache")
+
+    for name in ("plan", "fit"):
+        status, printed, _ = command(name, image_folder, *options)
+
+        found = {finding["rule"]: finding for finding in last_json(printed)["health"]}
+        assert status == 0
+        assert len(found["exact_copies_across_labels"]["sets"]) == 4
+        assert "bluish/000.png (bluish), reddish/copy_0.png (reddish)" in printed
+        assert "--json lists more" in printed
+
+
 def test_doctor_finds_no_problem_here(command):
     status, printed, _ = command("doctor", "--json")
 
@@ -215,6 +231,10 @@ def make_split(folder: Path) -> Path:
         (write_image_folder, ["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
         (write_image_folder, ["--strategy", "finetun"], "Did you mean 'finetune'"),
         (write_image_folder, ["--time-budget", "0.000001"], "--time-budget"),
+        (write_image_folder, ["--memory-limit", "1000"], "(--memory-limit "),
+        (write_image_folder, ["--memory-limit", "1e3", "--disk-limit", "0"], "(--disk-limit "),
+        (write_image_folder, ["--memory-limit", "0.5"], "--memory-limit must be a whole number of bytes"),
+        (write_image_folder, ["--disk-limit", "-1"], "--disk-limit must be"),
         (write_image_folder, ["--device", "gpuu"], "gpuu"),
         (write_image_folder, ["--head", "forest"], "forest"),
         (write_image_folder, ["--colour"], "--colour"),

@@ -309,7 +309,7 @@ def test_flattened_images_are_reshaped(make):
 def test_budget_too_small_for_anything_says_the_smallest_that_would_do(make):
     images, labels = coloured_images(12)
 
-    with pytest.raises(BudgetError, match=r"time_budget=1 would do"):
+    with pytest.raises(BudgetError, match=r"time_budget=[1-9]\d* would do"):
         make(time_budget=1e-6).fit(images, labels)
 
 
@@ -323,6 +323,11 @@ def test_budget_too_small_for_anything_says_the_smallest_that_would_do(make):
         ({"risk": "bold"}, "'risk' parameter"),
         ({"time_budget": -5}, "'time_budget' parameter"),
         ({"time_budget": float("nan")}, "'time_budget' parameter"),
+        ({"memory_limit": 0}, "'memory_limit' parameter .* of at least 1"),
+        ({"memory_limit": "2 GB"}, "2e9 are 2 GB"),
+        ({"memory_limit": 1.5}, "'memory_limit' parameter"),
+        ({"disk_limit": -1}, "'disk_limit' parameter .* of at least 0"),
+        ({"disk_limit": float("inf")}, "'disk_limit' parameter"),
         ({"backbone": "resnet5O"}, "Did you mean 'resnet50'"),
     ],
 )

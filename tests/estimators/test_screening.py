@@ -1,6 +1,6 @@
 import numpy as np
 
-from bottleneck.estimators.screening import screen_layers, screened_rows
+from bottleneck.estimators.screening import screen_early_stages, screen_layers, screened_rows
 from bottleneck.features import CacheReport, Features
 from bottleneck.heads import screen_features
 
@@ -82,3 +82,27 @@ def test_too_few_groups_say_nothing():
     )
 
     assert found is None
+
+
+def test_early_stages_are_the_first_half_of_the_stages_joined():
+    rng = np.random.default_rng(0)
+    layers = {
+        name: rng.standard_normal((200, 20)).astype(np.float32) for name in ("one", "two", "three", "penultimate")
+    }
+    layers["two"][np.arange(200), np.unique(LABELS, return_inverse=True)[1]] += 2
+
+    found = screen_early_stages(
+        features_of(**layers),
+        LABELS,
+        layers=tuple(layers),
+        sample_weight=None,
+        groups=None,
+        normalization="center",
+        seed=0,
+    )
+
+    together = np.hstack(
+        [layers[name] / np.linalg.norm(layers[name], axis=1, keepdims=True) for name in ("one", "two")]
+    )
+    expected = screen_features({"early": together}, LABELS, normalizations=("center",), random_state=0)
+    assert found == expected.best("early").loo_accuracy > 0.7

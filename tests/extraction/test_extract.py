@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bottleneck.errors import InvalidInputError
-from bottleneck.extraction import ExtractionSettings, Extractor
+from bottleneck.extraction import ExtractionSettings, Extractor, image_bytes
 from bottleneck.extraction.threads import using_threads
 from bottleneck.images import as_image_source
 from tests.conftest import coloured_images
@@ -82,6 +82,38 @@ def test_stopping_early_leaves_no_lane_running(tiny_backbone):
     batches.close()
 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("bottleneck")]
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("workers", ["auto", 0])
+def test_no_more_images_than_the_memory_limit_allows_are_in_the_network_at_once(tiny_backbone, monkeypatch, workers):
+    in_network, most = [0], [0]
+    forward = Extractor._forward_once
+
+    def counting(self, pixels, precision):
+        with counted:
+            in_network[0] += len(pixels)
+            most[0] = max(most[0], in_network[0])
+        found = forward(self, pixels, precision)
+        with counted:
+            in_network[0] -= len(pixels)
+        return found
+
+    counted = threading.Lock()
+    monkeypatch.setattr(Extractor, "_forward_once", counting)
+    images, _ = coloured_images(40)
+    settings = ExtractionSettings(
+        device="cpu", precision="float32", workers=workers, memory_limit=5 * image_bytes((16, 16))
+    )
+
+    features = extract_all(tiny_backbone, images, settings)
+    whole = Extractor(tiny_backbone, settings).forward(np.zeros((12, 3, 16, 16), np.uint8), precision="float32")
+
+    assert 1 <= most[0] <= 5
+    assert len(whole["penultimate"]) == 12
+    np.testing.assert_allclose(
+        features["penultimate"], extract_all(tiny_backbone, images)["penultimate"], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_bfloat16_keeps_nearly_the_direction_of_each_row(tiny_backbone):

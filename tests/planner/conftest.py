@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from bottleneck.planner import Budget, ProbeEvidence, Profile
+from bottleneck.planner.records import Trial, TrialRun
 
 AMPLE = Budget(seconds=1e6)
 """Time enough for everything: without a budget of the user's own, training is kept short."""
@@ -107,6 +108,27 @@ def _evidence(rng: Random, *, stages: bool) -> ProbeEvidence:
         all_stages_accuracy=min(1.0, max(0.0, accuracy + rng.gauss(0.03, 0.08))) if stages else None,
         learning_curve=rng.choice([(), ((100, 0.4), (200, 0.5), (400, 0.6)), ((100, 0.4), (200, 0.5))]),
         spent_seconds=rng.choice([None, _log_uniform(rng, 1, 1e4)]),
+        early_stages_accuracy=rng.uniform(0.1, accuracy) if stages else None,
+        neighbours_accuracy=rng.choice([None, rng.random()]),
+        batch_norm_shift=rng.choice([None, rng.uniform(0.0, 2.0)]),
+        trial=_trial(rng, stages=stages) if rng.random() < 0.3 else None,
+    )
+
+
+def _trial(rng: Random, *, stages: bool) -> Trial:
+    regimes = rng.choice([(), ("near",), ("far",), ("near", "far"), ("far", "near")])
+    runs = tuple(
+        TrialRun(regime=regime, gain=rng.gauss(0.02, 0.05), standard_error=rng.uniform(0, 0.05), alpha=rng.random())
+        for regime in regimes
+    )
+    return Trial(
+        runs=runs,
+        steps=rng.randint(60, 750),
+        n_images=rng.randint(2, 2_000),
+        starts_from=rng.choice(["penultimate", "all_stages"]) if stages else "penultimate",
+        seconds=_log_uniform(rng, 0.1, 100),
+        diverged=("far",) if regimes == ("near",) else (),
+        stopped=rng.choice(["", "", "", "it was interrupted"]),
     )
 
 

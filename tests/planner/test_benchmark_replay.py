@@ -1,5 +1,6 @@
 """Replaying policies on records: regret, harm and cost as they are defined, checked against cells made by hand."""
 
+import base64
 from dataclasses import asdict
 
 import numpy as np
@@ -23,6 +24,9 @@ from tests.benchmarks.planner_summary import draw_frontier, policy_lines
 from tests.planner.conftest import EVERYDAY, PROMISING
 
 N_TEST = 200
+MARGINS = np.where(np.arange(100)[:, None] < [60, 80, 80, 80, 60], 1, -1).astype(np.float16)
+HELD_OUT = {name: base64.b64encode(MARGINS.tobytes()).decode() for name in ("margin", "log_loss")}
+"""Of these images the network is right more often than the probe on the way to its end."""
 ACCURACIES = {"probe": 0.6, "all_stages_probe": 0.65, "finetune_near": 0.7, "finetune_far": 0.8}
 
 
@@ -56,8 +60,11 @@ def records_of(
             line |= {
                 "parts": parts | tuning,
                 "accepted": True,
-                "raw_predictions": predictions(accuracy - 0.05),
-                "comparison": {"gain": accuracy - 0.6, "path": path},
+                "path_predictions": [*[predictions(accuracy)] * 3, predictions(accuracy - 0.05)],
+                "comparison": {"gain": accuracy - 0.6, "path": path, "z": 0.5},
+                "held_out": HELD_OUT,
+                "starts_from": "probe",
+                "stopped": "",
             }
         lines.append(line)
     return lines

@@ -66,8 +66,8 @@ def test_the_text_holds_the_decision_its_reasons_and_the_rule_of_thumb(profile_o
     text = " ".join(str(plan).split())
 
     assert [line[:4] for line in str(plan).splitlines() if line.startswith(">")] == [">  f"]
-    assert "Plan: fine-tuning, 3,503 steps" in text
-    assert "> fine-tuning, 3,503 steps" in text
+    assert "Plan: fine-tuning, 1,460 steps" in text
+    assert "> fine-tuning, 1,460 steps" in text
     for reason in plan.reasons:
         assert f"{reason.sentence} [{reason.rule}]" in text
     for change in plan.what_would_change:
@@ -88,7 +88,7 @@ def test_html_is_closed_and_holds_what_the_text_holds(profile_of, evidence_of):
     page = Texts(plan._repr_html_())
 
     assert page.open == []
-    assert page.tags.count("tr") == 1 + len(plan.alternatives)
+    assert page.tags.count("tr") == 2 + len(plan.alternatives) + len(plan.costs)
     for reason in plan.reasons:
         assert f"{reason.sentence} [{reason.rule}]" in page.texts
 
@@ -124,3 +124,25 @@ def test_html_draws_an_accuracy_where_its_value_and_bounds_are(profile_of, evide
         assert f'd="M{low} 6H{high}"' in html
         assert f'd="M{at} 1V11"' in html
     assert "<svg" not in plan_transfer(profile_of(), AMPLE)._repr_html_()
+
+
+def test_parts_are_shown_with_what_they_took_and_without_empty_columns(profile_of, evidence_of):
+    before = plan_transfer(profile_of(), AMPLE)
+    after = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).with_actual({"total": 95.0, "disk": 7e6})
+
+    lines = str(before).splitlines()
+    assert lines[lines.index("Predicted") + 1].split() == ["part", "predicted", "within"]
+    lines = str(after).splitlines()
+    header, *table = lines[lines.index("Predicted and actual") + 1 :]
+    assert header.split() == ["part", "predicted", "within", "after", "the", "probes", "took"]
+    took = {line[: line.index("  ")]: line[header.index("took") :].strip() for line in table[: len(after.costs)]}
+    assert (took["whole run"], took["disk"], took["feature pass"]) == ("1 min 35 s", "7 MB", "")
+
+
+def test_html_has_the_table_of_parts(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).with_actual({"total": 95.0})
+
+    page = Texts(plan._repr_html_())
+
+    assert page.open == []
+    assert {"Predicted and actual", "whole run", "1 min 35 s"} <= set(page.texts)

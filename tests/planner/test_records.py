@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.planner import Budget, Plan, plan_transfer
+from bottleneck.planner.records import Trial, TrialRun
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,20 @@ def test_a_plan_whose_strategy_is_none_of_its_alternatives_is_refused(profile_of
             rule_of_thumb=plan.rule_of_thumb,
             what_would_change=plan.what_would_change,
         )
+
+
+@pytest.mark.parametrize("name", ["early_stages_accuracy", "neighbours_accuracy", "batch_norm_shift"])
+def test_a_signal_may_be_unknown_but_not_negative(evidence_of, name):
+    assert getattr(evidence_of(**{name: None}), name) is None
+    with pytest.raises(InvalidInputError, match=name):
+        evidence_of(**{name: -0.1})
+
+
+def test_a_trial_that_compared_something_did_so_on_images():
+    run = TrialRun(regime="far", gain=-0.1, standard_error=0.02, alpha=0.5)
+    with pytest.raises(InvalidInputError, match="n_images"):
+        Trial(runs=(run,), steps=60, n_images=0, starts_from="penultimate", seconds=1.0)
+    with pytest.raises(InvalidInputError, match="gain"):
+        replace(run, gain=1.5)
+
+    assert Trial(runs=(), steps=60, n_images=0, starts_from="penultimate", seconds=1.0, stopped="why").runs == ()

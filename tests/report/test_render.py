@@ -5,6 +5,8 @@ import pytest
 from bottleneck import TransferClassifier
 from bottleneck.errors import ImageFailure
 from bottleneck.finetune import EpochRecord
+from bottleneck.planner import ListedImage
+from bottleneck.planner.health import copies_findings
 from bottleneck.report.curves import history_charts
 from bottleneck.report.evaluate import evaluate
 from bottleneck.report.gallery import Copies, Doubt, collect_gallery
@@ -175,3 +177,15 @@ def test_training_has_a_chart_of_loss_accuracy_and_learning_rates(page: Page):
 
     training = report.by_id["history"]
     assert all(title in training for title in ("Loss", "Accuracy (%)", "Learning rates", "stem", "head"))
+
+
+def test_what_is_wrong_with_the_training_images_is_said_where_something_is(page: Page):
+    (found,) = copies_findings(
+        exact=[(ListedImage(row=0, id=HOSTILE, label="a"), ListedImage(row=1, id="b", label="b"))]
+    )
+
+    without, html = (render(replace(page, plan=replace(page.plan, health=health))) for health in ((), (found,)))
+
+    assert 'id="health"' not in without
+    assert printable(found.sentence.split(":")[0]) in html.replace("\u00a0", " ")
+    assert "<script>alert" not in html

@@ -1,0 +1,127 @@
+"""What the parts of a run were predicted to take, before it and after the probes, beside what they took."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bottleneck.planner.alternatives import training_limit
+from bottleneck.planner.costs import (
+    KEY_BYTES,
+    Cost,
+    TrainingShape,
+    head_seconds,
+    keeps_features,
+    pass_seconds,
+    probe_cost,
+    training_cost,
+    training_seconds,
+)
+from bottleneck.planner.memory import sizes_of
+from bottleneck.planner.records import Estimate, FineTune, LinearProbe, Request, Strategy
+
+Part = Literal["preparation", "features", "heads", "trial", "folds", "refit", "total", "memory", "disk"]
+IN_BYTES = ("memory", "disk")
+LABELS: dict[Part, str] = {
+    "preparation": "preparation",
+    "features": "feature pass",
+    "heads": "probes",
+    "trial": "trial of fine-tuning",
+    "folds": "training in folds",
+    "refit": "training on all",
+    "total": "whole run",
+    "memory": "memory",
+    "disk": "disk",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartCost:
+    """One part of a run: seconds, or bytes of memory and of features that were added to the cache.
+
+    Attributes
+    ----------
+    part : str
+        "preparation", "features", "heads", "trial", "folds", "refit" and "total" are times, "memory" and "disk" bytes.
+    predicted : Estimate or None
+        Before anything was extracted; None for what only the probes can tell.
+    updated : Estimate or None
+        After the probes; None for what was over then, or where there are none yet.
+    actual : float or None
+        What it took; None before the run, for what was not done, and for what cannot be known.
+    """
+
+    part: Part
+    predicted: Estimate | None = None
+    updated: Estimate | None = None
+    actual: float | None = None
+
+    @property
+    def unit(self) -> Literal["seconds", "bytes"]:
+        """What the numbers count."""
+        return "bytes" if self.part in IN_BYTES else "seconds"
+
+
+def predict_costs(request: Request, strategy: Strategy) -> tuple[PartCost, ...]:
+    """Return what the parts of carrying out a strategy take, as it was before the probes and as it looks now."""
+    evidence = request.evidence
+    before = _parts(replace(request, evidence=None), strategy)
+    if evidence is None:
+        return tuple(PartCost(part=part, predicted=estimate) for part, estimate in before.items())
+    now = _parts(request, strategy)
+    ahead = {"folds", "refit", "total"} if evidence.spent_seconds is not None else set(now)
+    costs = [
+        PartCost(part=part, predicted=estimate, updated=now[part] if part in ahead else None)
+        for part, estimate in before.items()
+    ]
+    if evidence.trial is not None:
+        trial = PartCost(part="trial", actual=evidence.trial.seconds)
+        costs.insert([cost.part for cost in costs].index("heads") + 1, trial)
+    return tuple(costs)
+
+
+def with_actual(costs: tuple[PartCost, ...], actual: Mapping[Part, float]) -> tuple[PartCost, ...]:
+    """Return the parts with what they took, as far as that is known."""
+    return tuple(replace(cost, actual=actual.get(cost.part, cost.actual)) for cost in costs)
+
+
+def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
+    profile = request.profile
+    parts: dict[Part, Estimate] = {}
+    if profile.preparation_seconds:
+        seconds = profile.preparation_seconds
+        parts["preparation"] = Estimate(value=seconds, low=seconds, high=seconds)
+    width = profile.n_features
+    if isinstance(strategy, LinearProbe) and strategy.layers == "all_stages":
+        width = profile.n_features_all_stages
+    parts["features"], parts["heads"] = pass_seconds(profile), head_seconds(request, width)
+    cost = _whole_cost(request, strategy)
+    if not isinstance(strategy, LinearProbe):
+        parts["folds"], parts["refit"] = training_seconds(request, strategy.steps, _shape_of(strategy))
+    copies = sizes_of(profile).network_bytes
+    missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
+    stored = missing * (profile.feature_bytes_per_image + KEY_BYTES)
+    at_most = probe_cost(request, "penultimate").disk_bytes
+    return parts | {
+        "total": _in_time(request, strategy, cost.seconds),
+        "memory": Estimate(value=cost.memory_bytes, low=min(copies, cost.memory_bytes), high=cost.memory_bytes),
+        "disk": Estimate(value=stored, low=stored, high=at_most),
+    }
+
+
+def _in_time(request: Request, strategy: Strategy, seconds: Estimate) -> Estimate:
+    """Return the time of a run that trains no longer than it may: its schedule is shortened rather than late."""
+    limit = training_limit(request)
+    if isinstance(strategy, LinearProbe) or limit is None:
+        return seconds
+    return Estimate(value=min(seconds.value, limit), low=min(seconds.low, limit), high=min(seconds.high, limit))
+
+
+def _whole_cost(request: Request, strategy: Strategy) -> Cost:
+    if isinstance(strategy, LinearProbe):
+        return probe_cost(request, strategy.layers)
+    return training_cost(request, strategy.steps, _shape_of(strategy))
+
+
+def _shape_of(strategy: Strategy) -> TrainingShape:
+    scale = strategy.image_scale if isinstance(strategy, FineTune) else 1.0
+    return TrainingShape(folds=getattr(strategy, "folds", 1), image_scale=scale)

@@ -1,0 +1,131 @@
+"""Whether a trial of fine-tuning is worth its time before the decision: a few of its steps on one fold, two recipes."""
+
+from dataclasses import replace
+from math import ceil
+
+from bottleneck.planner.alternatives import better_probe, rates, regime_to_train, training_limit
+from bottleneck.planner.costs import BLEND_POINTS, HOLDOUT_SHARE, TIME_FACTOR, VIEWS, recipe_steps
+from bottleneck.planner.gain import unseen
+from bottleneck.planner.records import (
+    Alternative,
+    Estimate,
+    FineTune,
+    ProbeEvidence,
+    Profile,
+    Reason,
+    Regime,
+    Request,
+    TrialPlan,
+)
+from bottleneck.planner.wording import duration, percent, points
+
+TRIAL_SHARE = 0.15
+"""Share of the steps of a training that shows where it is going."""
+LEAST_TRIAL_STEPS = 60
+"""As many as are worth a fine-tuning at all, see ``costs.SHORTEST_FINETUNING``."""
+TRIAL_HELD_OUT = 2_000
+"""Images that the runs of a trial are compared on, at most: their standard error is about a point then."""
+TRIAL_SETTLES = 0.5
+"""Assumption: the share of wrong decisions that a trial prevents, where the gain is not unknown altogether."""
+OTHER: dict[Regime, Regime] = {"near": "far", "far": "near"}
+
+
+def plan_trial(request: Request, training: Alternative, chance: float) -> TrialPlan | None:
+    """Return the trial that should come before the decision, or None where it is not worth its time, or there is none.
+
+    ``chance``: how likely a worthwhile gain is taken to be. A decision by it is wrong with the smaller of the two
+    probabilities, and then costs the time of a whole training: spent in vain, or not spent on a gain that was there.
+    """
+    evidence, strategy = request.evidence, training.strategy
+    if evidence is None or evidence.trial is not None or not isinstance(strategy, FineTune):
+        return None
+    if strategy.steps < recipe_steps(request.profile.n_samples):
+        return None  # the time is short for the training itself
+    trial = shortened(request.profile, evidence, strategy)
+    limit = training_limit(request)
+    if limit is not None and training.seconds.high + trial.seconds.high > limit:
+        return None
+    if unseen(evidence, request.profile):
+        return trial
+    whole = training.seconds.value - (evidence.spent_seconds or 0.0)
+    worth = TRIAL_SETTLES * min(chance, 1 - chance) * whole
+    return trial if trial.seconds.value <= worth else None
+
+
+def shortened(profile: Profile, evidence: ProbeEvidence, strategy: FineTune) -> TrialPlan:
+    """Return the trial of a fine-tuning: first with the usual recipe, then with the other."""
+    steps = min(strategy.steps, max(LEAST_TRIAL_STEPS, ceil(TRIAL_SHARE * strategy.steps)))
+    usual = regime_to_train(evidence)
+    # Networks with LayerNorm are trained by AdamW, whose rates are the same near and far.
+    regimes = (usual,) if profile.has_layer_norm else (usual, OTHER[usual])
+    recipes = []
+    for regime in regimes:
+        lr, lr_decay = rates(regime, steps=steps, full=strategy.steps)
+        recipes.append(replace(strategy, regime=regime, lr=lr, lr_decay=lr_decay, steps=steps))
+    return TrialPlan(recipes=tuple(recipes), seconds=_trial_seconds(profile, evidence, recipes))
+
+
+def n_held_out(n_samples: int, folds: int) -> int:
+    """Return on how many images the runs of a trial are compared."""
+    return min(TRIAL_HELD_OUT, max(1, round(n_samples * (1 / folds if folds > 1 else HOLDOUT_SHARE))))
+
+
+def n_trained_on(n_samples: int, recipe: FineTune) -> int:
+    """Return how many images the runs of a trial learn from, at most: no more than they see."""
+    return min(n_samples, recipe.steps * recipe.batch_size)
+
+
+def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[FineTune]) -> Estimate:
+    """Return the time of a trial: images opened, the fold's probe, short trainings, and scores along their paths."""
+    first, n_runs = recipes[0], len(recipes)
+    held = n_held_out(profile.n_samples, first.folds)
+    opened = min(profile.n_samples, n_trained_on(profile.n_samples, first) + held)
+    trained = n_runs * first.steps * first.batch_size * first.image_scale**2 * profile.train_seconds_per_image
+    scored = n_runs * (BLEND_POINTS - 1) * held * profile.forward_seconds_per_image
+    decoded = VIEWS * opened * profile.decode_seconds_per_image
+    wide = better_probe(evidence)[0] == "all_stages"
+    # On all stages the probe itself is to be fitted first.
+    heads = evidence.head_seconds * (2 * profile.n_features_all_stages / profile.n_features if wide else 1)
+    seconds = trained + scored + decoded + heads
+    return Estimate(value=seconds, low=seconds / TIME_FACTOR, high=seconds * TIME_FACTOR)
+
+
+def unseen_reasons(request: Request) -> tuple[Reason, ...]:
+    """Say in what the request is unlike anything that the gain was learned from."""
+    found = unseen(request.evidence, request.profile) if request.evidence is not None else ()
+    if not found:
+        return ()
+    sentence = (
+        f"What fine-tuning gains is unknown, as this is far outside of what it was learned from: {', '.join(found)}."
+    )
+    return (Reason(rule="unseen", sentence=sentence),)
+
+
+def planned_trial_reason(trial: TrialPlan) -> Reason:
+    """Say that the decision waits for a trial."""
+    first = trial.recipes[0]
+    looks = " and ".join(f"for {recipe.regime} images" for recipe in trial.recipes)
+    sentence = (
+        f"A trial decides: {first.steps:,} steps on one fold with the recipe {looks}, about "
+        f"{duration(trial.seconds.value)} more."
+    )
+    return Reason(rule="trial", sentence=sentence)
+
+
+def trial_reasons(evidence: ProbeEvidence) -> tuple[Reason, ...]:
+    """Say what a trial showed, if there was one."""
+    trial = evidence.trial
+    if trial is None:
+        return ()
+    showed = [
+        f"{points(run.gain)} (standard error {percent(run.standard_error)}) with the recipe for {run.regime} images"
+        for run in trial.runs
+    ]
+    showed += [f"the recipe for {regime} images diverged" for regime in trial.diverged]
+    if trial.stopped:
+        showed.append(f"it stopped: {trial.stopped}")
+    sentence = (
+        f"A trial of {trial.steps:,} steps in {duration(trial.seconds)}, compared with the probe on {trial.n_images:,} "
+        f"images that neither had seen: {'; '.join(showed)}."
+    )
+    return (Reason(rule="trial", sentence=sentence),)
