@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -241,14 +240,14 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: i
     In the arithmetic that suits the features; a training judges by the logits that it begins with.
     """
     backbone = extractor.backbone
-    left = math.inf if memory_limit is None else memory_limit - STEP_COPIES * network_bytes(backbone)
-    if left < image_bytes(backbone.preprocess.crop):
+    left = None if memory_limit is None else memory_limit - STEP_COPIES * network_bytes(backbone)
+    at_once = _images_within(left, image_bytes(backbone.preprocess.crop))
+    if not at_once:
         raise RuntimeError("there is no memory for a step within the limit")
     as_input = backbone.preprocess.normalise
     network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
     # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
-    few = pixels[: int(min(TRAIN_BATCH, left // image_bytes(backbone.preprocess.crop)))]
-    precision = choose_precision(network, as_input(torch.from_numpy(few).to(extractor.device)))
+    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:at_once]).to(extractor.device)))
     fold_frozen(network)  # as fine-tuning does
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
     saved_bytes = 0
@@ -269,13 +268,18 @@ def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: i
 
     with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
         step(pixels[:1])
-    most = int(min(TRAIN_BATCH, max(1, left // max(saved_bytes, 1))))
+    most = max(1, _images_within(left, max(saved_bytes, 1)))
     seconds = {}
     for threads in ThreadChoice().candidates:
         with using_threads(threads):
             seconds[threads] = _seconds_per_image(step, pixels[:most])
     best = min(seconds, key=lambda threads: seconds[threads])
     return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes, threads=best)
+
+
+def _images_within(room: int | None, bytes_per_image: int) -> int:
+    """Return how many images of a batch there is room for; None is room for all."""
+    return TRAIN_BATCH if room is None else min(TRAIN_BATCH, max(0, room // bytes_per_image))
 
 
 def network_bytes(backbone: Backbone) -> int:

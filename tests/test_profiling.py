@@ -4,7 +4,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from bottleneck.backbones import load_backbone
 from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
 from bottleneck.images import as_image_source
@@ -48,6 +51,32 @@ def test_rate_is_that_of_batches_whatever_a_call_costs():
         time.sleep(0.15 + 0.0005 * len(part))  # one image alone takes 300 times its share
 
     assert 0.005 < _seconds_per_image(work, pixels) < 0.05
+
+
+LEARNED_FROM: list[int] = []
+
+
+class Counting(nn.Conv2d):
+    """A layer that notes how many images it learns from at once."""
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            LEARNED_FROM.append(len(images))
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("limit", [None, 20_000_000])
+def test_step_is_timed_on_as_many_images_as_it_will_have(tiny_backbone, limit):
+    network = nn.Sequential(Counting(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    extractor = Extractor(
+        load_backbone(network, preprocess=tiny_backbone.preprocess),
+        ExtractionSettings(device="cpu", memory_limit=limit),
+    )
+    LEARNED_FROM.clear()
+
+    measure_rates(as_image_source(coloured_images(64)[0]), extractor, precision="float32", memory_limit=limit)
+
+    assert max(LEARNED_FROM) == 32
 
 
 def test_one_readable_image_gives_rates(tiny_backbone):
