@@ -1,7 +1,9 @@
 """Fold by fold: a probe, a fine-tuning that starts from it, and how both predict the images held out."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,9 +105,16 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
         kept = job.kept(stage)
         if kept is None:
             times = times_gentler(job, stage, default=times)
-            kept = fit_gentler_until_it_holds(
-                job, probe, train, held, stage=stage, steps=steps, times=times, n_trainings_left=n_used - fold + 1
+            fit = partial(
+                fit_fold,
+                probe=probe,
+                train=train,
+                held=held,
+                stage=stage,
+                steps=steps,
+                n_trainings_left=n_used - fold + 1,
             )
+            kept = gentler_until_it_holds(job, fit, stage=stage, times=times)
             job.keep(stage, kept)
         parts.append(held_out_of(job, probe, kept, rows=held))
         # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
@@ -124,18 +133,8 @@ def diverged(stage: str) -> str:
     return f"{stage}, diverged"
 
 
-def fit_gentler_until_it_holds(
-    job: Job,
-    probe: Probe,
-    train: NDArray[np.int64],
-    held: NDArray[np.int64],
-    *,
-    stage: str,
-    steps: int,
-    times: int,
-    n_trainings_left: int,
-) -> Snapshot:
-    """Fine-tune on some rows, at lower and lower rates as long as that diverges; return as :func:`fit_fold` does.
+def gentler_until_it_holds(job: Job, fit: Callable[[Job], Snapshot], *, stage: str, times: int) -> Snapshot:
+    """Return what ``fit`` does, at lower and lower rates as long as training diverges.
 
     Raises
     ------
@@ -143,17 +142,8 @@ def fit_gentler_until_it_holds(
         It diverged at the lowest rates too.
     """
     while True:
-        recipe = gentler(job.recipe, times)
         try:
-            fitted = fit_fold(
-                replace(job, recipe=recipe),
-                probe,
-                train,
-                held,
-                stage=stage,
-                steps=steps,
-                n_trainings_left=n_trainings_left,
-            )
+            fitted = fit(replace(job, recipe=gentler(job.recipe, times)))
         except FloatingPointError as exc:
             if times == MOST_GENTLER:
                 raise
