@@ -129,12 +129,21 @@ def extract_run(run: Run, on_error: str) -> FrozenFeatures:
     """
     widths, limit = run.extractor.backbone.layer_widths, memory_for_fit(run.head.memory_limit)
     penultimate = {"penultimate": widths["penultimate"]}
-    if getattr(run.head, "kernel", None) == "rbf" and not fits_in_memory(len(run.source), penultimate, limit=limit):
-        allowed = f"None, a LogisticHead or a linear SVMHead for {len(run.source)} images, too many to fit in memory"
+    if _needs_memory(run.head) and not fits_in_memory(len(run.source), penultimate, limit=limit):
+        allowed = (
+            "None, a LogisticHead (cv other than 'loo') or a linear SVMHead (multi_class='ovr') for "
+            f"{len(run.source)} images, too many to fit in memory"
+        )
         raise wrong_parameter("TransferClassifier", "head", allowed, run.head)
     settle_disk(run)
     with run.watch.timing("features"):
         return _extract(run, run.extractor, run.precision, layers=tuple(widths), on_error=on_error)
+
+
+def _needs_memory(head: Any) -> bool:
+    """Say whether a head cannot be fitted to features from disk."""
+    asked = {name: getattr(head, name, None) for name in ("kernel", "multi_class", "cv")}
+    return asked["kernel"] == "rbf" or asked["multi_class"] == "crammer_singer" or asked["cv"] == "loo"
 
 
 def _extract(

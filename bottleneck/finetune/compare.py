@@ -14,7 +14,7 @@ N_PARTS = 10
 """Parts of the held-out images whose alpha is chosen on the other parts, so that choosing is not rewarded."""
 
 LEAN = 1.0
-"""By how many standard errors the far end of the path is preferred to the probe's when a point of it is chosen.
+"""By how many standard errors the far end of the path is preferred to its beginning when a point of it is chosen.
 
 Held-out images see networks that learned from fewer images, and at n = 50 and 200 (35 cells of 13 tasks, ResNet-20)
 the best point on unseen images was mostly farther out than the most accurate one on those held out."""

@@ -96,8 +96,10 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     plan = job.recipe.cross_fit
     folds = probe.deal_folds(plan.n_folds, np.random.default_rng(job.seed))
     n_used = min(plan.n_used, len(folds))
-    if folds.held_out[:n_used].sum() < 2:
-        raise InvalidInputError("too few different images of a class to hold any out")
+    held_out = np.flatnonzero(folds.held_out[:n_used].any(axis=0))
+    # Images of one group err together: one group is one piece of evidence, of which nothing can be said.
+    if len(held_out if probe.groups is None else np.unique(probe.groups[held_out])) < 2:
+        raise InvalidInputError("too few different images of a class, or groups, to hold any out")
     steps, times, parts = job.recipe.steps, 0, []
     for fold in range(n_used):
         train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
@@ -141,6 +143,7 @@ def gentler_until_it_holds(job: Job, fit: Callable[[Job], Snapshot], *, stage: s
     FloatingPointError
         It diverged at the lowest rates too.
     """
+    n_told = len(job.history)
     while True:
         try:
             fitted = fit(replace(job, recipe=gentler(job.recipe, times)))
@@ -149,6 +152,7 @@ def gentler_until_it_holds(job: Job, fit: Callable[[Job], Snapshot], *, stage: s
                 raise
             times += 1
             logger.info("%s: %s; once more at lower rates", stage, exc)
+            del job.history[n_told:]  # the epochs of a training that is done anew
             job.keep(diverged(stage), Snapshot(facts={"gentler": times}))
         else:
             return replace(fitted, facts={**fitted.facts, "gentler": times})

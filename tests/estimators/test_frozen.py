@@ -1,5 +1,7 @@
 """Features that do not fit in memory: the same classifier, read from the cache in blocks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -142,9 +144,15 @@ def test_unreadable_images_are_left_out_of_what_is_on_disk(fit, image_folder):
     np.testing.assert_allclose(on_disk.head_.coef_, in_memory.head_.coef_, atol=1e-3 * scale)
 
 
-def test_kernel_that_needs_all_images_in_memory_is_refused(fit):
-    def rbf(**params):
-        return SVMHead(kernel="rbf", **params)
-
+@pytest.mark.parametrize(
+    "head",
+    [
+        partial(SVMHead, kernel="rbf"),
+        partial(SVMHead, multi_class="crammer_singer"),
+        lambda **params: LogisticHead(**{**params, "cv": "loo"}),
+    ],
+    ids=["rbf", "crammer_singer", "loo"],
+)
+def test_head_that_needs_all_images_in_memory_is_refused_before_they_are_extracted(fit, head):
     with pytest.raises(InvalidInputError, match="60 images, too many to fit in memory"):
-        fit(SMALL, head=rbf)
+        fit(SMALL, head=head)

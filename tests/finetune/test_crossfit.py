@@ -136,6 +136,13 @@ def test_networks_near_the_probe_predict_as_the_probe_does(colours):
         np.testing.assert_allclose(held_out.log_loss[:, column], held_out.log_loss[:, 0], atol=1e-4)
 
 
+def test_one_group_held_out_is_too_little_to_compare_by(colours):
+    groups = np.arange(60) // 30
+
+    with pytest.raises(InvalidInputError, match="or groups"):
+        cross_fit(make_job(colours, steps=1, folds=1), replace(probe_of(colours), groups=groups))
+
+
 def test_rates_too_high_for_a_network_are_lowered_until_training_holds(staged):
     """Without normalisation layers a loss of 0.01 rises to thousands at a rate of 1; less is fine."""
     fitted = cross_fit(make_job(staged, steps=60, lr=1.0), probe_of(staged))

@@ -166,6 +166,9 @@ def test_what_diverged_at_first_goes_on_at_the_rates_that_held(staged, tmp_path:
     resumed = run(staged, settings, checkpoint_dir=tmp_path)
 
     assert "Training diverged at a learning rate of 1;" in whole.message
+    for _, records in itertools.groupby(whole.history, key=lambda record: record.stage):
+        steps = [record.step for record in records]
+        assert steps == sorted(set(steps))
     assert resumed.comparison == whole.comparison
     assert resumed.backbone.weights_digest == whole.backbone.weights_digest
 
