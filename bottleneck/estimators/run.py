@@ -34,7 +34,7 @@ from bottleneck.estimators.signals import measure_neighbours, measure_shift
 from bottleneck.estimators.together import as_on_first, extract_share
 from bottleneck.estimators.watch import Watch
 from bottleneck.extraction import Extractor, Precision, using_threads
-from bottleneck.finetune import EpochRecord, FineTuneResult, FineTuneSettings, finetune
+from bottleneck.finetune import EpochRecord, Expected, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.screen import MAX_ROWS
@@ -54,6 +54,8 @@ from bottleneck.planner import (
     percent,
     plan_transfer,
 )
+from bottleneck.planner.gain import expected_gain
+from bottleneck.planner.records import Layers
 from bottleneck.profiling import Rates
 from bottleneck.progress import ProgressCallback
 
@@ -285,7 +287,9 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
         result = _train_from_scratch(run, plan)
     else:
         probe = start_of_finetuning(run, probe, features)
-        result = _finetune(run, plan, run.extractor.backbone, probe.head, joined(features, probe.layers))
+        expected = expect(plan, probe)
+        joint = joined(features, probe.layers)
+        result = _finetune(run, plan, run.extractor.backbone, probe.head, joint, expected=expected)
     comparison = result.comparison
     if not result.accepted or comparison is None:
         return replace(_deliver(run, probe, result.message), history=result.history)
@@ -324,7 +328,25 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
     return _finetune(run, plan, backbone, fit_head(run, penultimate), penultimate)
 
 
-def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, features: Matrix) -> FineTuneResult:
+def expect(plan: Plan, start: Probe) -> Expected | None:
+    """Return what the planner expects fine-tuning to gain over the probe that it starts from; None if it cannot say."""
+    evidence = plan.request.evidence
+    if evidence is None:
+        return None
+    layers: Layers = "penultimate" if start.layers == PENULTIMATE else "all_stages"
+    gain = expected_gain(evidence, plan.request.profile, starts_from=layers)
+    return Expected(gain=gain.mean, spread=gain.spread)
+
+
+def _finetune(
+    run: Run,
+    plan: Plan,
+    backbone: Backbone,
+    head: LogisticHead,
+    features: Matrix,
+    *,
+    expected: Expected | None = None,
+) -> FineTuneResult:
     """Fine-tune, or go on where the same fit was stopped."""
     planned = Begun(settings=planned_settings(run.settings, plan.strategy, backbone), threads=run.rates.train_threads)
     folder = checkpoint_folder(run, backbone) if may_keep_checkpoints(run, plan.request) else None
@@ -348,6 +370,7 @@ def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, feat
             progress=run.progress,
             ranks=run.ranks,
             checkpoint_dir=folder,
+            expected=expected,
         )
     run.watch.add("folds", result.fold_seconds)
     run.watch.add("refit", result.refit_seconds)
@@ -359,8 +382,10 @@ def _finetune(run: Run, plan: Plan, backbone: Backbone, head: LogisticHead, feat
 def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
     """Return the settings with the plan's numbers wherever the user left "auto"."""
     assert isinstance(strategy, FineTune | Scratch)
+    # A training that begins anew is as long as two of which the second goes on from the first.
+    alone = isinstance(strategy, FineTune) and (settings.refit == "anew" or not backbone.pretrained)
     planned: dict[str, Any] = {
-        "steps": strategy.steps,
+        "steps": 2 * strategy.steps if alone else strategy.steps,
         "folds": strategy.folds,
         "acceptance_z": strategy.accept_z,
     }

@@ -20,11 +20,12 @@ from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import Probe as FoldProbe
 from bottleneck.finetune.crossfit import codes_of, score_path, take_rows
 from bottleneck.finetune.groups import recipe_for
-from bottleneck.finetune.handoff import FAILURES, STOPS, facts_of, image_weights, reason_of
+from bottleneck.finetune.handoff import facts_of, image_weights
 from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
+from bottleneck.finetune.stops import FAILURES, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.images import subset
@@ -210,13 +211,12 @@ def try_recipe(fold: Fold, recipe: Recipe, course: Course, *, n_left: int) -> No
     compared = compare(
         HeldOut(**scores, weights=job.weights[held], groups=groups),
         z=numbers.acceptance_z,
-        seed=job.seed,
     )
     course.steps = path.steps
     course.runs.append(
         TrialRun(
             regime=recipe.regime,
-            gain=compared.gain,
+            gain=compared.measured,
             standard_error=compared.standard_error,
             alpha=compared.alpha,
         )

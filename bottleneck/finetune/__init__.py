@@ -1,7 +1,7 @@
 """Fine-tuning that starts as the linear probe and is kept only if it beats it."""
 
 from bottleneck.finetune.batches import scaled_side
-from bottleneck.finetune.compare import AlphaScore, Comparison
+from bottleneck.finetune.compare import AlphaScore, Comparison, Expected
 from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import GroupDescription, describe_groups
 from bottleneck.finetune.handoff import FineTuneResult, finetune
@@ -17,6 +17,7 @@ __all__ = [
     "AlphaScore",
     "Comparison",
     "EpochRecord",
+    "Expected",
     "FineTuneResult",
     "FineTuneSettings",
     "GroupDescription",

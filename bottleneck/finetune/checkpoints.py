@@ -141,9 +141,9 @@ class Checkpoints:
         self.training = None
         return snapshot
 
-    def finish(self, part: str, snapshot: Snapshot, *, history: list[dict[str, Any]]) -> None:
-        """Take in what a finished part of the run gave, and write it if the run is long enough for checkpoints."""
-        self.parts[part] = snapshot
+    def finish(self, finished: Mapping[str, Snapshot], *, history: list[dict[str, Any]]) -> None:
+        """Take in what finished parts of the run gave, and write them if the run is long enough for checkpoints."""
+        self.parts.update(finished)
         if self.has_written or self.is_due(0):
             self.write(None, history=history)
 
@@ -166,7 +166,7 @@ class Checkpoints:
             began = self._clock()
             write_checkpoint(self.path, described, named_tensors(snapshots))
             self.has_written = True
-            if training is not None:  # parts are small, and tell little of how long a training takes
+            if training is not None:  # parts are smaller, and tell little of how long a training takes
                 self._write_seconds = self._clock() - began
         except OSError as exc:
             self._warn_once(exc.strerror or str(exc))

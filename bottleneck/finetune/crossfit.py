@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from bottleneck.errors import InvalidInputError
+from bottleneck.finetune.average import Weights
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, score_proba
 from bottleneck.finetune.job import Job
@@ -29,6 +30,9 @@ CHECKED_IMAGES = 2000
 MOST_GENTLER = 4
 """How often rates are lowered because training diverges. How high they may be depends on the network: a head rate of
 0.1 was best for a ResNet-20 and for the embedded backbone, and destroyed MobileNetV2 within ten steps."""
+
+LAST = "network of the last fold"
+"""The name by which its weights are kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +64,9 @@ class Probe:
         return Folds(train=~held_out, held_out=held_out)
 
     def refitted_on(self, rows: NDArray[np.int64], *, seed: int) -> LogisticHead:
-        """Return an equal head that has seen ``rows`` only, C and normalisation chosen among them."""
-        fresh: LogisticHead = clone(self.head).set_params(random_state=seed)
+        """Return a head with the same normalisation that has seen ``rows`` only, C chosen among them."""
+        # One normalisation for all: the network of a fold is trained further as that of all images.
+        fresh: LogisticHead = clone(self.head).set_params(random_state=seed, normalize=self.head.normalize_)
         return fresh.fit(
             take_rows(self.features, rows),
             self.labels[rows],
@@ -72,11 +77,16 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CrossFitted:
-    """Predictions of held-out images, the steps that each fine-tuning took, and how often its rates were lowered."""
+    """What the folds gave.
+
+    Predictions of held-out images, the steps that each fine-tuning took, how often its rates were lowered, and the
+    weights of the last one if they are to be trained further.
+    """
 
     held_out: HeldOut
     steps: int
     gentler: int
+    last: Weights | None = None
 
 
 def cross_fit(job: Job, probe: Probe) -> CrossFitted:
@@ -101,6 +111,7 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     if len(held_out if probe.groups is None else np.unique(probe.groups[held_out])) < 2:
         raise InvalidInputError("too few different images of a class, or groups, to hold any out")
     steps, times, parts = job.recipe.steps, 0, []
+    last: Snapshot | None = job.kept(LAST)
     for fold in range(n_used):
         train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
         stage = f"fine-tuning, fold {fold + 1} of {n_used}"
@@ -114,14 +125,18 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
                 held=held,
                 stage=stage,
                 steps=steps,
-                n_trainings_left=n_used - fold + 1,
+                n_folds_left=n_used - fold,
             )
-            kept = gentler_until_it_holds(job, fit, stage=stage, times=times)
-            job.keep(stage, kept)
+            path, kept = gentler_until_it_holds(job, fit, stage=stage, times=times)
+            finished = {stage: kept}
+            if fold == n_used - 1 and job.recipe.refit == "continue":
+                finished[LAST] = last = Snapshot(facts={}, tensors=path.end)
+            job.keep(finished)
+            del path  # the next training needs the memory
         parts.append(held_out_of(job, probe, kept, rows=held))
         # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
         steps, times = kept.facts["steps"], kept.facts["gentler"]
-    return CrossFitted(held_out=joined(parts), steps=steps, gentler=times)
+    return CrossFitted(held_out=joined(parts), steps=steps, gentler=times, last=None if last is None else last.tensors)
 
 
 def times_gentler(job: Job, stage: str, *, default: int) -> int:
@@ -135,7 +150,9 @@ def diverged(stage: str) -> str:
     return f"{stage}, diverged"
 
 
-def gentler_until_it_holds(job: Job, fit: Callable[[Job], Snapshot], *, stage: str, times: int) -> Snapshot:
+def gentler_until_it_holds(
+    job: Job, fit: Callable[[Job], tuple[Path, Snapshot]], *, stage: str, times: int
+) -> tuple[Path, Snapshot]:
     """Return what ``fit`` does, at lower and lower rates as long as training diverges.
 
     Raises
@@ -146,16 +163,16 @@ def gentler_until_it_holds(job: Job, fit: Callable[[Job], Snapshot], *, stage: s
     n_told = len(job.history)
     while True:
         try:
-            fitted = fit(replace(job, recipe=gentler(job.recipe, times)))
+            path, fitted = fit(replace(job, recipe=gentler(job.recipe, times)))
         except FloatingPointError as exc:
             if times == MOST_GENTLER:
                 raise
             times += 1
             logger.info("%s: %s; once more at lower rates", stage, exc)
             del job.history[n_told:]  # the epochs of a training that is done anew
-            job.keep(diverged(stage), Snapshot(facts={"gentler": times}))
+            job.keep({diverged(stage): Snapshot(facts={"gentler": times})})
         else:
-            return replace(fitted, facts={**fitted.facts, "gentler": times})
+            return path, replace(fitted, facts={**fitted.facts, "gentler": times})
 
 
 def fit_fold(
@@ -166,18 +183,18 @@ def fit_fold(
     *,
     stage: str,
     steps: int,
-    n_trainings_left: int,
-) -> Snapshot:
-    """Fine-tune on some rows, and return how many steps that took and how the others are predicted along the path."""
+    n_folds_left: int,
+) -> tuple[Path, Snapshot]:
+    """Fine-tune on some rows; return the path, how many steps it took and how the others are predicted along it."""
     codes = codes_of(probe.labels, probe.head)
     began = job.clock()
     head = probe.refitted_on(train, seed=job.seed)
     job.timing.head = job.clock() - began
-    ahead = what_is_ahead(n_trainings_left, n_held=len(held), n_images=len(codes))
+    ahead = what_is_ahead(n_folds_left, n_held=len(held), n_images=len(codes))
     pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
     scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
-    return Snapshot(
+    return path, Snapshot(
         facts={"steps": path.steps}, tensors={name: torch.from_numpy(each) for name, each in scores.items()}
     )
 
@@ -185,13 +202,13 @@ def fit_fold(
 def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:
     """Return what there is to do before the first fold."""
     plan = recipe.cross_fit
-    return what_is_ahead(plan.n_used + 1, n_held=n_images // plan.n_folds, n_images=n_images)
+    return what_is_ahead(plan.n_used, n_held=n_images // plan.n_folds, n_images=n_images)
 
 
-def what_is_ahead(n_trainings: int, *, n_held: int, n_images: int) -> Ahead:
+def what_is_ahead(n_folds: int, *, n_held: int, n_images: int) -> Ahead:
     """Return what there is to do when the head of the next fold is fitted: later folds are as large as this one."""
-    n_scored = (n_trainings - 1) * n_held * (len(ALPHAS) - 1)
-    return Ahead(trainings=n_trainings, heads=max(n_trainings - 2, 0), images=n_scored + min(CHECKED_IMAGES, n_images))
+    n_scored = n_folds * n_held * (len(ALPHAS) - 1)
+    return Ahead(trainings=n_folds + 1, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
 
 
 def score_path(

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
 from bottleneck.backbones import Backbone
-from bottleneck.errors import BudgetError, FallbackWarning, InvalidInputError
+from bottleneck.errors import FallbackWarning
 from bottleneck.finetune.checkpoints import Snapshot
-from bottleneck.finetune.compare import Comparison, compare
+from bottleneck.finetune.compare import Comparison, Expected, compare
 from bottleneck.finetune.crossfit import (
-    CHECKED_IMAGES,
     CrossFitted,
     Probe,
     ProbeFeatures,
@@ -25,36 +24,24 @@ from bottleneck.finetune.crossfit import (
     take_rows,
     whole_hand_off,
 )
+from bottleneck.finetune.delivery import best_network
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
-from bottleneck.finetune.path import check_time_left, fit_path, n_predictable, predict_proba, share_of_time
-from bottleneck.finetune.probe_network import ProbeNetwork, as_backbone, as_head
-from bottleneck.finetune.ranks import ALONE, Ranks, RankStopError
+from bottleneck.finetune.path import check_time_left
+from bottleneck.finetune.probe_network import as_backbone, as_head
+from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.recipe import Recipe, gentler
 from bottleneck.finetune.settings import FineTuneSettings
-from bottleneck.finetune.timing import Ahead
+from bottleneck.finetune.stops import FAILURES, RESUMABLE, STOPS, reason_of
 from bottleneck.heads import LogisticHead
-from bottleneck.heads.evidence import mean_and_se
 from bottleneck.images import ImageSource, subset
 from bottleneck.progress import ProgressCallback, silent
 
-FAILURES = (torch.OutOfMemoryError, FloatingPointError, BudgetError, InvalidInputError)
-STOPS = (KeyboardInterrupt, RankStopError, *FAILURES)
-"""What may end a fine-tuning without a result: then the probe is delivered."""
-
-RESUMABLE = (KeyboardInterrupt, BudgetError)
-"""Those after which the same call can go on from a checkpoint; the others would come again."""
-
 MIRROR_CHECK = "mirror check"
-
-LEAST_CHECKED = 100
-"""So many training images the final network must prove itself on even if that makes it late."""
-
-COLLAPSE_Z = 2.0
-"""Standard errors by which it may do worse all the same."""
+GOES_ON = "The same call goes on from the checkpoint in {}."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -114,14 +101,15 @@ def finetune(
     clock: Callable[[], float] = time.monotonic,
     ranks: Ranks = ALONE,
     checkpoint_dir: str | Path | None = None,
+    expected: Expected | None = None,
 ) -> FineTuneResult:
     """Fine-tune from a fitted probe, and keep the result only if it is better on images that neither has seen.
 
     In each fold a probe is fitted on the fold's training features, a network that starts as this probe is
-    fine-tuned, and both predict the images held out. If the gain is clear enough, the same is done once more from
-    the probe of all images. If that is stopped (by Ctrl-C, the deadline, too little memory on the device, a loss that
-    is no longer a number, an image that cannot be read any more) the probe is returned, with a FallbackWarning that
-    says why.
+    fine-tuned, and both predict the images held out. If the gain is clear enough, the last of these networks is
+    trained further on all images. If that is stopped (by Ctrl-C, the deadline, too little memory on the device, a loss
+    that is no longer a number, an image that cannot be read any more) the best so far is returned, with a
+    FallbackWarning that says why: the probe, or a network that beat it.
 
     Parameters
     ----------
@@ -158,6 +146,8 @@ def finetune(
         A folder for checkpoints, as for ``train_from_scratch``: folds that are finished and the training under way.
         The same call made again, after whatever stopped it, comes to the same result. With a deadline, steps that
         were done stay done, and what is left of the schedules is spread over the time that the new deadline leaves.
+    expected : Expected or None
+        What fine-tuning is expected to gain: the fewer the images that are held out, the more it counts.
     ranks : Ranks
         The processes that do this together, each with the same arguments: all get the same result. Ctrl-C ends it
         then, without one.
@@ -212,14 +202,14 @@ def finetune(
             if recipe.check_flip:
                 mirror = kept_mirror_check(job, probe)
                 job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
-            return compare_and_refit(job, probe, mirror, began=began)
+            return compare_and_deliver(job, probe, mirror, expected=expected, began=began)
     except STOPS as stop:
         if isinstance(stop, KeyboardInterrupt) and ranks.count > 1:
             raise  # each is interrupted at another step, so there is nothing that all could go on with
         message = f"Fine-tuning stopped: {reason_of(stop)}. The linear probe is kept."
         resumable = isinstance(stop, RESUMABLE) and job is not None and job.has_checkpoint
     if resumable:
-        message += f" The same call goes on from the checkpoint in {checkpoint_dir}."
+        message += f" {GOES_ON.format(checkpoint_dir)}"
     warnings.warn(message, FallbackWarning, stacklevel=2)
     return FineTuneResult(
         accepted=False,
@@ -258,7 +248,7 @@ def kept_mirror_check(job: Job, probe: Probe) -> MirrorCheck:
     if kept is not None:
         return MirrorCheck(**kept.facts)
     mirror = check_mirroring(job, probe)
-    job.keep(MIRROR_CHECK, Snapshot(facts=asdict(mirror)))
+    job.keep({MIRROR_CHECK: Snapshot(facts=asdict(mirror))})
     return mirror
 
 
@@ -281,23 +271,14 @@ def image_weights(probe: Probe) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def reason_of(stop: BaseException) -> str:
-    """Say for people what stopped a fine-tuning."""
-    match stop:
-        case KeyboardInterrupt():
-            return "it was interrupted"
-        case torch.OutOfMemoryError():
-            return "the device ran out of memory; a smaller FineTuneSettings.batch_size needs less"
-        case _:
-            return str(stop)
-
-
-def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None, *, began: float) -> FineTuneResult:
-    """Fine-tune in folds; if that beats the probe, once more on all images."""
+def compare_and_deliver(
+    job: Job, probe: Probe, mirror: MirrorCheck | None, *, expected: Expected | None, began: float
+) -> FineTuneResult:
+    """Fine-tune in folds; if that beats the probe, deliver what came of it."""
     cross_fitted = cross_fit(job, probe)
     job.timing.folds = job.clock() - began
     also = f"{about_rates(job.recipe, cross_fitted)}{about(mirror)}{went_on(job)}"
-    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, seed=job.seed)
+    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, expected=expected)
     if not comparison.accepted:
         return FineTuneResult(
             accepted=False,
@@ -310,60 +291,46 @@ def compare_and_refit(job: Job, probe: Probe, mirror: MirrorCheck | None, *, beg
             fold_seconds=job.timing.folds,
         )
     lasting = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
-    network = refit(lasting, probe, comparison, steps=cross_fitted.steps)
+    delivered = best_network(lasting, probe, cross_fitted, comparison)
     job.timing.refit = job.clock() - began - job.timing.folds
+    if delivered.stopped:
+        also += f" Training on all images stopped: {delivered.stopped}. The network of the last fold is delivered."
+        also += f" {GOES_ON.format(job.checkpoints.folder)}" if delivered.resumable and job.checkpoints else ""
+        warnings.warn(f"Fine-tuning is kept.{also}", FallbackWarning, stacklevel=3)
     return FineTuneResult(
         accepted=True,
-        backbone=as_backbone(network, job.backbone),
-        head=as_head(network, probe.head),
+        backbone=as_backbone(delivered.network, job.backbone),
+        head=as_head(delivered.network, probe.head),
         history=tuple(job.history),
         comparison=comparison,
-        message=f"Fine-tuning ({cross_fitted.steps} steps, alpha {comparison.alpha:g}) is kept. "
+        message=f"Fine-tuning ({about_steps(job.recipe, cross_fitted)}, alpha {comparison.alpha:g}) is kept. "
         f"{sentence(comparison)}{also}",
         mirror=mirror,
+        resumable=delivered.resumable,
         fold_seconds=job.timing.folds,
         refit_seconds=job.timing.refit,
     )
 
 
-def refit(job: Job, probe: Probe, comparison: Comparison, *, steps: int) -> ProbeNetwork:
-    """Return the network at the chosen alpha, fine-tuned on all images."""
-    rows = np.arange(len(probe.labels))
-    codes = codes_of(probe.labels, probe.head)
-    checked = np.random.default_rng(job.seed).permutation(rows)[:CHECKED_IMAGES]
-    pace = share_of_time(job, steps, Ahead(trainings=1, images=len(checked)))
-    path = fit_path(job, probe.head, rows, codes=codes, stage="fine-tuning, all images", pace=pace)
-    network = path.at(comparison.alpha)
-    checked = checked[: n_predictable(job, least=LEAST_CHECKED)]
-    correct = predict_proba(job, network, checked).argmax(axis=1) == codes[checked]
-    check_not_collapsed(correct, job.weights[checked], comparison)
-    return network
-
-
-def check_not_collapsed(correct: NDArray[np.bool_], weights: NDArray[np.float32], comparison: Comparison) -> None:
-    """Raise if a network is clearly worse on images that it was trained on than the folds were on unseen ones.
-
-    Raises
-    ------
-    FloatingPointError
-        It is.
-    """
-    accuracy, error = mean_and_se(correct.astype(float), weights)
-    if accuracy < comparison.tuned_accuracy - COLLAPSE_Z * max(error, comparison.standard_error):
-        raise FloatingPointError(
-            f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these "
-            f"and {comparison.tuned_accuracy:.3f} on images unseen in the folds"
-        )
-
-
 def sentence(comparison: Comparison) -> str:
     """Say what the comparison found."""
+    weighed = ""
+    if (expected := comparison.expected) is not None:
+        weighed = (
+            f". Weighed against the {100 * expected.gain:+.1f} +- {100 * expected.spread:.1f} points that the probes "
+            f"promised, that is {100 * comparison.gain:+.1f} +- {100 * comparison.doubt:.1f} points"
+        )
     return (
         f"On {comparison.n_images} images that neither had seen, fine-tuning was right "
-        f"{100 * comparison.gain:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
-        f"with a standard error of {100 * comparison.standard_error:.1f}; "
+        f"{100 * comparison.measured:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
+        f"with a standard error of {100 * comparison.standard_error:.1f}{weighed}; "
         f"more than {comparison.z:g} standard errors were asked for."
     )
+
+
+def about_steps(recipe: Recipe, cross_fitted: CrossFitted) -> str:
+    """Say how many steps the delivered network took."""
+    return f"{cross_fitted.steps} steps" if recipe.refit == "anew" else f"twice {cross_fitted.steps} steps"
 
 
 def went_on(job: Job) -> str:

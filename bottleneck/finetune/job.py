@@ -1,6 +1,6 @@
 """What the trainings of one hand-off share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -110,10 +110,10 @@ class Job:
         """Return what a part of the job gave that was finished before it was stopped; None if it was not."""
         return None if self.checkpoints is None else self.checkpoints.parts.get(part)
 
-    def keep(self, part: str, gave: Snapshot) -> None:
-        """Keep what a finished part of the job gave."""
+    def keep(self, finished: Mapping[str, Snapshot]) -> None:
+        """Keep what finished parts of the job gave, all at once."""
         if self.checkpoints is not None:
-            self.checkpoints.finish(part, gave, history=self.told_history())
+            self.checkpoints.finish(finished, history=self.told_history())
 
     def told_history(self) -> list[dict[str, Any]]:
         """Return the history in plain values."""

@@ -46,17 +46,29 @@ class Path:
 
 
 def fit_path(
-    job: Job, head: LogisticHead, rows: NDArray[np.int64], *, codes: NDArray[np.int64], stage: str, pace: Pace
+    job: Job,
+    head: LogisticHead,
+    rows: NDArray[np.int64],
+    *,
+    codes: NDArray[np.int64],
+    stage: str,
+    pace: Pace,
+    begin: Weights | None = None,
 ) -> Path:
-    """Fine-tune from ``head`` on ``rows``, which have the class ``codes``."""
+    """Fine-tune on ``rows``, which have the class ``codes``, from ``head``; or from the weights ``begin``.
+
+    The path starts at ``head`` in both cases.
+    """
     network = build_network(job.backbone, head, recipe=job.recipe, device=job.device)
     if not job.recipe.freeze_batch_norm:
         synchronise_batch_norm(job.ranks, network, job.device)
     take_weights_of_first(job.ranks, network)
     weights = job.weights[rows] / job.weights[rows].mean()
     learned = LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=len(head.classes_))
-    training = start_training(job, network, learned, stage=stage, pace=pace)
     start = weights_of(network)
+    if begin is not None:
+        network.load_state_dict(begin)
+    training = start_training(job, network, learned, stage=stage, pace=pace)
     end = run_training(training)
     job.timing.step = pace.step_seconds
     return Path(network=network, start=start, end=end, steps=pace.step)

@@ -7,13 +7,14 @@ from typing import Literal, TypeVar
 from bottleneck.finetune.settings import FineTuneSettings
 
 Optimizer = Literal["sgd", "adamw"]
+Refit = Literal["continue", "anew"]
 AskedPrecision = Literal["auto", "float32", "bfloat16"]
 Number = TypeVar("Number", int, float, bool)
 
 REFERENCE_BATCH = 32
 """The batch size at which the automatic rates and numbers of steps are stated."""
 
-HEAD_LR = {"sgd": 0.02, "adamw": 1e-3}
+HEAD_LR = {"sgd": 0.05, "adamw": 1e-3}
 HEAD_TO_LAST_GROUP = {"sgd": 2.6, "adamw": 10.0}
 GROUP_TO_GROUP = {"sgd": 2.6, "adamw": 1 / 0.75}
 """2.6 a group: Howard and Ruder (2018). 0.75 a transformer block: Clark et al. (2020), Bao et al. (2022)."""
@@ -26,6 +27,8 @@ BATCH_EXPONENT = {"sgd": 1.0, "adamw": 0.5}
 
 MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4000, 25
 SCRATCH_EPOCHS = 60
+CONTINUED_SHARE = 0.5
+"""Of the steps of one training, those that each of two takes of which the second goes on from the first."""
 
 ACCEPTANCE_Z = 0.5
 """Loses up to 0.31 standard errors where fine-tuning is better, and does at most 0.08 of harm where it is not."""
@@ -52,10 +55,12 @@ TRIVIAL_FROM = 1000
 MIXUP, CUTMIX = 0.1, 1.0
 """From ``SMALL_DATA`` images on: Kolesnikov et al. (2020), Big Transfer; with random weights also Yun et al. (2019)."""
 
-EMA_DECAY, EMA_FROM = 0.99, 200
-"""Average over about the last 100 steps, where there are some more than that."""
+EMA_DECAY, EMA_FROM = 0.99, 100
+"""Average over about the last 100 steps, where there are so many."""
 
-ALL_FOLDS_BELOW, ONE_HOLD_OUT_FROM = 1000, 3000
+ALL_FOLDS_BELOW = 100
+HOLD_OUT_OF, HOLD_OUT_OF_MANY, MANY_IMAGES = 3, 4, 3000
+"""One hold-out is a third of the images, or a quarter of many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +76,8 @@ class Recipe:
     """The numbers of one fine-tuning.
 
     ``learning_rates``: one a layer group from the input, then the head's; 0 is frozen. ``check_flip``: images are
-    mirrored only if their labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is off.
+    mirrored only if their labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is off. ``refit``: with what the last
+    training, on all images, begins.
     """
 
     optimizer: Optimizer
@@ -99,13 +105,16 @@ class Recipe:
     precision: AskedPrecision
     acceptance_z: float
     cross_fit: CrossFit
+    refit: Refit
 
 
 def plan_recipe(
     settings: FineTuneSettings, *, n_images: int, n_groups: int, has_layer_norm: bool, pretrained: bool
 ) -> Recipe:
     """Return the recipe for ``n_images`` and a network with ``n_groups`` layer groups, with or without LayerNorm."""
-    steps = _or(settings.steps, auto_steps(n_images, settings.batch_size, pretrained=pretrained))
+    refit = choose_refit(settings, pretrained=pretrained)
+    automatic = auto_steps(n_images, settings.batch_size, pretrained=pretrained, continued=refit == "continue")
+    steps = _or(settings.steps, automatic)
     is_small, fresh = n_images < SMALL_DATA, settings.head == "fresh"
     return Recipe(
         optimizer=choose_optimizer(settings, has_layer_norm=has_layer_norm),
@@ -133,6 +142,7 @@ def plan_recipe(
         precision=settings.precision,
         acceptance_z=_or(settings.acceptance_z, ACCEPTANCE_Z),
         cross_fit=plan_cross_fit(settings, n_images=n_images),
+        refit=refit,
     )
 
 
@@ -166,20 +176,32 @@ def group_rates(
 def gentler(recipe: Recipe, times: int) -> Recipe:
     """Return the recipe with rates lowered so many times: at first as from far images to near ones, then to a quarter.
 
-    The recipe for far images becomes that for near ones: a fifth at the head, and a step of 2.6 instead of 1.3 from
-    each layer group to the one below it.
+    The recipe for far images becomes that for near ones: half at the head, and a step of 2.6 instead of 1.3 from each
+    layer group to the one below it.
     """
     if times == 0:
         return recipe
     *groups, head = recipe.learning_rates
-    factor = 1 / (5 * 4 ** (times - 1))
+    factor = 1 / (2 * 4 ** (times - 1))
     lowered = [factor * rate / 2 ** (len(groups) - group) for group, rate in enumerate(groups)]
     return replace(recipe, learning_rates=(*lowered, factor * head))
 
 
-def auto_steps(n_images: int, batch_size: int, *, pretrained: bool) -> int:
-    """Return 25 sqrt(n) within 200 and 4,000 at 32 images a batch; from random weights at least 60 epochs."""
+def choose_refit(settings: FineTuneSettings, *, pretrained: bool) -> Refit:
+    """Return with what the last training begins, if nobody says: from random weights nothing is gained by going on."""
+    if settings.refit == "auto":
+        return "continue" if pretrained else "anew"
+    return settings.refit
+
+
+def auto_steps(n_images: int, batch_size: int, *, pretrained: bool, continued: bool = False) -> int:
+    """Return 25 sqrt(n) within 200 and 4,000 at 32 images a batch; from random weights at least 60 epochs.
+
+    ``continued``: of trainings of which the last goes on from another. They take half as many.
+    """
     steps = min(max(STEPS_PER_ROOT * math.sqrt(n_images), MIN_STEPS), MAX_STEPS)
+    if continued:
+        steps *= CONTINUED_SHARE
     if not pretrained:
         steps = max(steps, SCRATCH_EPOCHS * n_images / REFERENCE_BATCH)
     return max(1, round(steps * REFERENCE_BATCH / batch_size))
@@ -213,13 +235,11 @@ def batch_norm_momentum(batch_size: int, *, steps: int) -> float:
 
 
 def plan_cross_fit(settings: FineTuneSettings, *, n_images: int) -> CrossFit:
-    """Return how to compare with the probe: enough held-out images for about one point of standard error."""
+    """Return how to compare with the probe: in folds where there are few images, else on one hold-out."""
     match settings.folds:
         case "auto" if n_images < ALL_FOLDS_BELOW:
             return CrossFit(n_folds=3, n_used=3)
-        case "auto" if n_images < ONE_HOLD_OUT_FROM:
-            return CrossFit(n_folds=3, n_used=2)
         case "auto" | 1:
-            return CrossFit(n_folds=4, n_used=1)
+            return CrossFit(n_folds=HOLD_OUT_OF if n_images < MANY_IMAGES else HOLD_OUT_OF_MANY, n_used=1)
         case n_folds:
             return CrossFit(n_folds=n_folds, n_used=n_folds)

@@ -17,7 +17,7 @@ class FineTuneSettings:
     Attributes
     ----------
     lr : float or "auto"
-        Learning rate of the head; layer groups below it learn more slowly. "auto": 0.02 with SGD and 0.001 with
+        Learning rate of the head; layer groups below it learn more slowly. "auto": 0.05 with SGD and 0.001 with
         AdamW at 32 images a batch, scaled with the batch; from random weights 0.1 and 0.001.
     lr_decay : float or "auto"
         How many times slower each layer group learns than the one above it (1: one rate for all).
@@ -28,7 +28,8 @@ class FineTuneSettings:
     batch_size : int
         Images an optimizer step.
     steps : int or "auto"
-        Optimizer steps. "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
+        Optimizer steps of each training. "auto": 25 sqrt(n_samples) within 200 and 4,000, half of that where the last
+        training goes on from another; from random weights at least 60 epochs.
     warmup_fraction : float
         Share of the steps in which the rates rise from 0; then they fall along a cosine to 0.
     clip_norm : float
@@ -71,16 +72,19 @@ class FineTuneSettings:
         Share of the target that is spread over all classes. "auto": 0, and 0.1 from random weights.
     ema : float or "auto"
         Decay of the running average of the weights that is delivered in place of the last ones; 0: the last ones.
-        "auto": 0.99 from 200 steps on.
+        "auto": 0.99 from 100 steps on.
     precision : "auto", "float32" or "bfloat16"
         Arithmetic of the training steps; weights are always float32. "auto": bfloat16 where the hardware multiplies in
         it, and the network's first predictions stay the same.
     acceptance_z : float or "auto"
-        The gain over the probe must exceed this many of its standard errors. 0.5 loses least on average;
+        The gain over the probe must exceed this many of its standard deviations. 0.5 loses least on average;
         1.64 is for those who want to be sure.
     folds : int or "auto"
-        Folds of the comparison with the probe; 1 is one hold-out of a quarter. "auto": 3 folds below 1,000
-        images, two of three up to 3,000, then one hold-out.
+        Folds of the comparison with the probe; 1 is one hold-out, of a third of the images or, from 3,000 on, of a
+        quarter. "auto": 3 folds below 100 images, then one hold-out.
+    refit : "auto", "continue" or "anew"
+        How the network that is delivered is trained on all images: beginning with that of the last fold, which has
+        learned from most of them, or once more with the probe. "auto": "continue", but "anew" from random weights.
 
     References
     ----------
@@ -118,6 +122,7 @@ class FineTuneSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     acceptance_z: float | Auto = "auto"
     folds: int | Auto = "auto"
+    refit: Literal["auto", "continue", "anew"] = "auto"
 
 
 def check_settings(settings: FineTuneSettings, *, n_groups: int) -> None:
@@ -161,6 +166,7 @@ def check_settings(settings: FineTuneSettings, *, n_groups: int) -> None:
         ("precision", settings.precision in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'"),
         ("acceptance_z", _auto_or(settings.acceptance_z, _not_negative), "'auto' or a number of at least 0"),
         ("folds", _auto_or(settings.folds, lambda value: _whole(value, 1)), "'auto' or a positive integer"),
+        ("refit", settings.refit in ("auto", "continue", "anew"), "'auto', 'continue' or 'anew'"),
     )
     for name, holds, allowed in rules:
         if not holds:

@@ -138,6 +138,16 @@ def predict_gain(evidence: ProbeEvidence, profile: Profile) -> Gain:
     )
 
 
+def expected_gain(evidence: ProbeEvidence, profile: Profile, *, starts_from: Layers) -> Gain:
+    """Predict the gain over the probe that fine-tuning starts from, from what the probes showed alone.
+
+    A trial is left out: it was measured on images that the comparison with the probe has too.
+    """
+    gain = _prior_gain(evidence, profile)
+    lead = evidence.delta_multi or 0.0 if starts_from == "all_stages" else 0.0
+    return Gain(centre=gain.centre - lead, spread=gain.spread, headroom=gain.headroom - lead)
+
+
 def _prior_gain(evidence: ProbeEvidence, profile: Profile) -> Gain:
     """Predict the gain from what the probes showed."""
     headroom, doubt = 1 - evidence.accuracy, UNSEEN_FACTOR if unseen(evidence, profile) else 1.0

@@ -8,9 +8,9 @@ FLOAT_BYTES = 4
 NETWORK_COPIES, RESTING_COPIES = 3, 2
 """The network as it was loaded, prepared for the pass, and once more while the inputs of BatchNorm are looked at; the
 first two stay."""
-TRAINING_COPIES = 5
-"""Weights, their gradient, the optimizer's momentum, their moving average, and the probe's weights, which the blend
-goes back to."""
+TRAINING_COPIES = 6
+"""Weights, their gradient, the optimizer's momentum, their moving average, the probe's weights, which the blend goes
+back to, and those of the fold that the last training goes on from."""
 HEAD_BYTES = 24
 """What a head that is fitted in memory holds for each number of the features at its peak (heads.blocks)."""
 SCREEN_BYTES = 32

@@ -3,7 +3,7 @@
 from math import ceil, floor
 
 from bottleneck.planner.alternatives import better_probe, looks_far, needed_seconds, shortest_seconds
-from bottleneck.planner.costs import recipe_steps, scratch_steps
+from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
     Alternative,
@@ -131,13 +131,13 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     strategy = training.strategy
     if isinstance(strategy, LinearProbe):
         return ()
-    full = recipe_steps if isinstance(strategy, FineTune) else scratch_steps
+    n_samples, full = request.profile.n_samples, recipe_steps if isinstance(strategy, FineTune) else scratch_steps
     steps = Reason(
         rule="steps",
-        sentence=f"{strategy.steps:,} of the recipe's {full(request.profile.n_samples):,} steps of "
+        sentence=f"{strategy.steps:,} of the recipe's {full(n_samples):,} steps of "
         f"{strategy.batch_size} images fit the time; about {duration(training.seconds.value)} in all.",
     )
-    on = f"{strategy.folds} folds" if strategy.folds > 1 else "a quarter of the images"
+    on = "all images, in folds," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images"
     accept = Reason(
         rule="acceptance",
         sentence=f"The network replaces the probe only if it is better by {strategy.accept_z} standard errors on {on} "

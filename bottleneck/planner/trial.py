@@ -3,8 +3,8 @@
 from dataclasses import replace
 from math import ceil
 
-from bottleneck.planner.alternatives import better_probe, rates, regime_to_train, training_limit
-from bottleneck.planner.costs import BLEND_POINTS, HOLDOUT_SHARE, TIME_FACTOR, VIEWS, recipe_steps
+from bottleneck.planner.alternatives import RECIPES, better_probe, regime_to_train, training_limit
+from bottleneck.planner.costs import BLEND_POINTS, SHORTEST_FINETUNING, TIME_FACTOR, VIEWS, n_held_out, recipe_steps
 from bottleneck.planner.gain import unseen
 from bottleneck.planner.records import (
     Alternative,
@@ -21,7 +21,7 @@ from bottleneck.planner.wording import duration, percent, points
 
 TRIAL_SHARE = 0.15
 """Share of the steps of a training that shows where it is going."""
-LEAST_TRIAL_STEPS = 60
+LEAST_TRIAL_STEPS = SHORTEST_FINETUNING
 """As many as are worth a fine-tuning at all, see ``costs.SHORTEST_FINETUNING``."""
 TRIAL_HELD_OUT = 2_000
 """Images that the runs of a trial are compared on, at most: their standard error is about a point then."""
@@ -60,14 +60,9 @@ def shortened(profile: Profile, evidence: ProbeEvidence, strategy: FineTune) -> 
     regimes = (usual,) if profile.has_layer_norm else (usual, OTHER[usual])
     recipes = []
     for regime in regimes:
-        lr, lr_decay = rates(regime, steps=steps, full=strategy.steps)
+        lr, lr_decay = RECIPES[regime]
         recipes.append(replace(strategy, regime=regime, lr=lr, lr_decay=lr_decay, steps=steps))
     return TrialPlan(recipes=tuple(recipes), seconds=_trial_seconds(profile, evidence, recipes))
-
-
-def n_held_out(n_samples: int, folds: int) -> int:
-    """Return on how many images the runs of a trial are compared."""
-    return min(TRIAL_HELD_OUT, max(1, round(n_samples * (1 / folds if folds > 1 else HOLDOUT_SHARE))))
 
 
 def n_trained_on(n_samples: int, recipe: FineTune) -> int:
@@ -78,7 +73,7 @@ def n_trained_on(n_samples: int, recipe: FineTune) -> int:
 def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[FineTune]) -> Estimate:
     """Return the time of a trial: images opened, the fold's probe, short trainings, and scores along their paths."""
     first, n_runs = recipes[0], len(recipes)
-    held = n_held_out(profile.n_samples, first.folds)
+    held = min(TRIAL_HELD_OUT, n_held_out(profile.n_samples, first.folds))
     opened = min(profile.n_samples, n_trained_on(profile.n_samples, first) + held)
     trained = n_runs * first.steps * first.batch_size * first.image_scale**2 * profile.train_seconds_per_image
     scored = n_runs * (BLEND_POINTS - 1) * held * profile.forward_seconds_per_image

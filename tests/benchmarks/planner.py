@@ -16,17 +16,17 @@ Every line has ``task``, ``backbone``, ``n``, ``seed``, ``strategy``, ``threads`
     Of what the strategy delivers, on the test images; class numbers as base64 of uint8.
 ``parts``
     Wall and processor seconds of each part: ``open`` (checks, rates measured), ``extract``, ``probe``; then
-    ``all_stages_head``; or ``start`` (the better probe), ``decode``, ``mirror``, ``folds``, ``refit``, ``check`` (only
-    if accepted); or ``scratch``.
+    ``all_stages_head``; or ``start`` (the better probe), ``decode``, ``mirror``, and ``folds``, ``refit`` and
+    ``check``, or ``training 0`` (1, 2, ... if it diverged and began again); or ``scratch``.
 
 Lines of ``probe`` further have ``test_labels`` and ``n_test``, the planner's ``profile`` and ``evidence`` as the run
 saw them, its ``plan`` (strategy "auto", no budget), ``head`` (``normalize``, ``C``), ``signals`` (``layers``:
 leave-one-out accuracy of each layer, of all stages and of the earlier half; ``neighbours``; ``batch_norm_shift``) and
-``signal_seconds``. Lines of ``all_stages_probe``: ``accuracy_cv``, ``accuracy_cv_se``. Lines of ``finetune_near`` and
-``finetune_far``: ``accepted``, the ``comparison`` with the probe, what it was made of (``held_out``: ``log_loss`` and
-``margin`` of each held-out image at each alpha, as base64 of float16), ``path_accuracy`` and ``path_predictions`` of
-the network trained on all images at each alpha above 0, ``raw_accuracy`` that at alpha = 1, ``steps``, ``flip``,
-``settings``, ``stopped`` (why training failed).
+``signal_seconds``. Lines of ``all_stages_probe``: ``accuracy_cv``, ``accuracy_cv_se``. Lines of the fine-tunings:
+``accepted``, ``path_accuracy`` and ``path_predictions`` of the network trained on all images (with a comparison: at
+each alpha above 0), ``start_predictions`` of the probe that it began with, ``steps``, ``gentler`` (how often rates were
+lowered), ``flip``, ``settings``, ``stopped`` (why training failed), the ``comparison`` with the probe and what it was
+made of (``held_out``: ``log_loss`` and ``margin`` of each held-out image at each alpha, as base64 of float16).
 """
 
 import argparse
@@ -46,9 +46,9 @@ from tests.benchmarks.planner_replay import play
 from tests.benchmarks.planner_summary import draw_frontier, policy_lines, signal_lines
 from tests.benchmarks.planner_tasks import SIZES, TASKS, draw, task_images
 
-VERSION = 1
-DEFAULT_STRATEGIES = STRATEGIES[:4]
-"""Training from scratch is for the largest cells alone, and asked for by name."""
+VERSION = 2
+DEFAULT_STRATEGIES = ("probe", "all_stages_probe", "finetune_far", "raw_near", "raw_far")
+"""What a replay needs. Training from scratch is for the largest cells alone, and asked for by name."""
 FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """What may go wrong in a cell and should not end a run of hours."""
 

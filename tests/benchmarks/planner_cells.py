@@ -4,7 +4,8 @@ A cell is a task, a backbone, a number of training images and a seed. Strategies
 run is opened, features extracted and the probe fitted once, by the same functions as ``TransferClassifier.fit``, and
 every strategy is charged with it. ``finetune_near`` and ``finetune_far`` are ``strategy="finetune"`` with the planner's
 two recipes, taken apart so that each part is timed, and the network trained on all images is known even where the
-comparison rejects it. ``scratch`` is `train_from_scratch`, without a comparison.
+comparison rejects it. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images, of
+twice the steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
 """
 
 import base64
@@ -31,6 +32,7 @@ from bottleneck.estimators.run import (
     Probe,
     Run,
     carry_out,
+    expect,
     extract_run,
     fit_probe,
     plan_run,
@@ -45,12 +47,12 @@ from bottleneck.finetune.compare import HeldOut
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.progress import silent
-from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, pixels_of
+from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly, pixels_of
 from tests.benchmarks.planner_signals import layer_accuracies
 from tests.benchmarks.planner_tasks import TaskImages, take
 from tests.finetune.resnet20 import ResNet20
 
-STRATEGIES = ("probe", "all_stages_probe", "finetune_near", "finetune_far", "scratch")
+STRATEGIES = ("probe", "all_stages_probe", "finetune_near", "finetune_far", "raw_near", "raw_far", "scratch")
 BACKBONES = ("resnet20_cifar10", "embedded", "mobilenet_v2")
 
 Record = dict[str, Any]
@@ -153,7 +155,7 @@ def run_strategy(strategy: str, probed: Probed, settings: FineTuneSettings) -> R
             return probe_record(probed)
         case "all_stages_probe":
             return all_stages_record(probed)
-        case "finetune_near" | "finetune_far":
+        case "finetune_near" | "finetune_far" | "raw_near" | "raw_far":
             return finetune_record(strategy, probed, settings)
         case _:
             return scratch_record(probed, settings)
@@ -229,29 +231,34 @@ def all_stages_record(probed: Probed) -> Record:
 
 
 def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> Record:
-    """Fine-tune with the planner's recipe for near or for far images."""
-    lr, lr_decay = RECIPES["near" if strategy == "finetune_near" else "far"]
+    """Fine-tune with the planner's recipe for near or for far images, with a comparison or plainly."""
+    kind, regime = strategy.split("_")
+    lr, lr_decay = RECIPES["near" if regime == "near" else "far"]
     run, probe, watch = replace(probed.run, strategy="finetune"), probed.probe, Stopwatch()
-    backbone = run.extractor.backbone
+    plan = plan_run(run, probe.evidence)
     asked = replace(given, lr=lr, lr_decay=lr_decay)
-    settings = planned_settings(asked, plan_run(run, probe.evidence).strategy, backbone)
+    settings = planned_settings(asked, plan.strategy, run.extractor.backbone)
     with watch.timing("start"):
         start = start_of_finetuning(run, probe, probed.features)
     training = TrainingSet(run=run, head=start.head, features=joined(probed.features, start.layers), test=probed.test)
     with using_threads(run.rates.train_threads):
-        result = finetune_in_parts(training, settings, watch)
-    codes = result.codes
-    if codes is None:
-        codes = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
+        if kind == "raw":
+            assert settings.steps != "auto"
+            steps = 2 * settings.steps if given.steps == "auto" else given.steps
+            plainly = replace(settings, refit="anew", steps=steps)
+            result = finetune_plainly(training, plainly, watch)
+        else:
+            result = finetune_in_parts(training, settings, watch, expect(plan, start))
     path = result.path_codes
-    raw = None if path is None else path[-1]
-    return probed.record(strategy, codes, watch) | {
-        "raw_accuracy": None if raw is None else float((raw == probed.test_codes).mean()),
+    from_probe = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
+    delivered = from_probe if path is None or not result.accepted else path[result.place]
+    return probed.record(strategy, delivered, watch) | {
         "path_predictions": None if path is None else [packed(each) for each in path],
         "path_accuracy": None if path is None else [float((each == probed.test_codes).mean()) for each in path],
+        "start_predictions": packed(from_probe),
         "held_out": None if result.held_out is None else packed_scores(result.held_out),
         "starts_from": "probe" if start is probe else "all_stages_probe",
-        "accepted": result.codes is not None,
+        "accepted": result.accepted,
         "stopped": result.stopped,
         "steps": result.steps,
         "gentler": result.gentler,

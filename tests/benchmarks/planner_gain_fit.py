@@ -22,7 +22,8 @@ LEAST_HEADROOM = 0.02
 """Shares of less than this would be mostly noise."""
 WORTHWHILE = 0.01
 PENALTIES = (0.0, 1.0, 3.0, 10.0, 30.0)
-REGIMES = ("near", "far")
+DELIVERY = "finetune_far"
+"""What is predicted: what the library delivers, with comparison, blend and fallback."""
 
 FEATURES: dict[str, Callable[[ProbeEvidence, Profile], float]] = {
     "delta_share": lambda evidence, profile: (evidence.delta_multi or 0.0) / headroom_of(evidence),
@@ -112,30 +113,19 @@ def _root_mean_square(values: NDArray[np.float64], groups: list[NDArray[np.int64
     return float(np.sqrt(np.mean([np.mean(values[group] ** 2) for group in groups])))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GainModels:
-    """One model for each regime of fine-tuning."""
-
-    near: GainModel
-    far: GainModel
+def fit_delivered(cells: Sequence[PlayedCell]) -> GainModel:
+    """Fit the model to what the library delivers."""
+    return fit_gain_model(cells, delivery=DELIVERY)
 
 
-def fit_gain_models(cells: Sequence[PlayedCell]) -> GainModels:
-    """Fit both, to what the library delivers: with comparison, blend and fallback."""
-    near, far = (fit_gain_model(cells, delivery=f"finetune_{regime}") for regime in REGIMES)
-    return GainModels(near=near, far=far)
-
-
-def learned_policy(evidence: ProbeEvidence, profile: Profile, models: GainModels) -> str:
-    """Fine-tune in the regime that promises more, if that is a point more than the better probe; a ``Policy``."""
+def learned_policy(evidence: ProbeEvidence, profile: Profile, model: GainModel) -> str:
+    """Fine-tune if that promises a point more than the better probe; a ``Policy``."""
     choice = better_probe(evidence, profile)
     lead = evidence.delta_multi if choice == "all_stages" and evidence.delta_multi is not None else 0.0
-    gains = {regime: getattr(models, regime).gain(evidence, profile) for regime in REGIMES}
-    regime = max(REGIMES, key=lambda name: gains[name])
-    return f"finetune_{regime}" if gains[regime] > lead + WORTHWHILE else choice
+    return DELIVERY if model.gain(evidence, profile) > lead + WORTHWHILE else choice
 
 
-LEARNED: Policy[GainModels] = learned_policy
+LEARNED: Policy[GainModel] = learned_policy
 
 
 def candidate_signals(cell: PlayedCell) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Fine-tuning taken apart: what ``bottleneck.finetune.finetune`` does, each part timed, the refit always done.
+"""Fine-tuning taken apart: what ``bottleneck.finetune.finetune`` does, each part timed, the last training always done.
 
 The same functions in the same order with the same seeds, so that what is delivered is the same; beyond it, the network
-trained on all images is known at alpha = 1 even where the comparison with the probe rejects it.
+trained on all images is known along its path even where the comparison with the probe rejects it.
 """
 
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from bottleneck.estimators.run import Run
 from bottleneck.extraction.extract import decode_min_side
-from bottleneck.finetune import Comparison, FineTuneSettings
+from bottleneck.finetune import Comparison, Expected, FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
-from bottleneck.finetune.crossfit import Probe, codes_of, cross_fit
+from bottleneck.finetune.crossfit import MOST_GENTLER, Probe, cross_fit
+from bottleneck.finetune.delivery import check_delivered, path_on_all
 from bottleneck.finetune.groups import recipe_for
-from bottleneck.finetune.handoff import CHECKED_IMAGES, check_not_collapsed, image_weights
+from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.mirror import check_mirroring
-from bottleneck.finetune.path import Path, fit_path, predict_proba
+from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
 from bottleneck.finetune.recipe import gentler
-from bottleneck.finetune.schedules import Pace
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
 from bottleneck.progress import silent
@@ -50,12 +50,11 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tuned:
-    """What came of a fine-tuning: class numbers of the test images, of what is delivered and at each alpha above 0.
+    """What came of a fine-tuning: class numbers of the test images at each alpha above 0, or at 1 alone.
 
-    ``codes`` is None where the probe is delivered, ``path_codes`` where there is no network.
+    ``path_codes`` is None if it diverged; ``stopped`` says why the network may not be delivered.
     """
 
-    codes: NDArray[np.int64] | None = None
     path_codes: list[NDArray[np.int64]] | None = None
     comparison: Comparison | None = None
     held_out: HeldOut | None = None
@@ -63,6 +62,17 @@ class Tuned:
     gentler: int = 0
     flip: bool = True
     stopped: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a network is delivered."""
+        compared = self.comparison is None or self.comparison.accepted
+        return self.path_codes is not None and compared and not self.stopped
+
+    @property
+    def place(self) -> int:
+        """Which of the networks on the path that is: the last one where nothing was compared."""
+        return -1 if self.comparison is None else ALPHAS.index(self.comparison.alpha) - 1
 
 
 @dataclass(slots=True)
@@ -72,8 +82,8 @@ class Stopped:
     why: str = ""
 
 
-def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> Tuned:
-    """Fine-tune in folds, compare with the probe, and train on all images whatever the comparison says."""
+def open_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> tuple[Job, Probe]:
+    """Decode the images, and find out whether they may be mirrored."""
     run = given.run
     recipe = recipe_for(run.extractor.backbone, settings, n_images=len(run.labels))
     probe = Probe(head=given.head, features=given.features, labels=run.labels, sample_weight=np.ones(len(run.labels)))
@@ -94,56 +104,55 @@ def finetune_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Tim
         )
     with watch.timing("mirror"):
         flip = check_mirroring(job, probe).allowed
-    job = replace(job, recipe=replace(recipe, flip=flip))
-    held_out, comparison, path, times = None, None, None, 0
+    return replace(job, recipe=replace(recipe, flip=flip)), probe
+
+
+def finetune_in_parts(
+    given: TrainingSet, settings: FineTuneSettings, watch: Timing, expected: Expected | None
+) -> Tuned:
+    """Fine-tune in folds, compare with the probe, and train on all images whatever the comparison says."""
+    job, probe = open_in_parts(given, settings, watch)
+    flip, held_out, comparison, path = job.recipe.flip, None, None, None
     with noting_divergence() as folds, watch.timing("folds"):
         cross_fitted = cross_fit(job, probe)
-        held_out, times = cross_fitted.held_out, cross_fitted.gentler
-        comparison = compare(held_out, z=recipe.acceptance_z, seed=run.seed)
+        held_out = cross_fitted.held_out
+        comparison = compare(held_out, z=job.recipe.acceptance_z, expected=expected)
+    if comparison is None:
+        return Tuned(steps=job.recipe.steps, flip=flip, stopped=folds.why)
+    job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
     with noting_divergence() as refit, watch.timing("refit"):
-        path = fit_on_all(replace(job, recipe=gentler(job.recipe, times)), probe)
+        path = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last)
     if path is None:
-        return Tuned(comparison=comparison, steps=recipe.steps, flip=flip, stopped=refit.why)
-    test, codes = pixels_of(given.test, run), None
-    if comparison is not None and comparison.accepted:
-        with noting_divergence() as folds:
-            codes = delivered(job, probe, path, comparison, test, watch)
+        return Tuned(comparison=comparison, held_out=held_out, steps=job.recipe.steps, flip=flip, stopped=refit.why)
+    with noting_divergence() as check, watch.timing("check"):
+        check_delivered(job, probe, path.at(comparison.alpha), comparison)
+    test = pixels_of(given.test, given.run)
     return Tuned(
-        codes=codes,
         path_codes=[predicted(job, path, alpha, test) for alpha in ALPHAS[1:]],
         comparison=comparison,
         held_out=held_out,
-        gentler=times,
+        gentler=cross_fitted.gentler,
         steps=path.steps,
         flip=flip,
-        stopped=folds.why,
+        stopped=check.why,
     )
 
 
-def fit_on_all(job: Job, probe: Probe) -> Path:
-    """Fine-tune from the probe on all images."""
-    codes = codes_of(probe.labels, probe.head)
-    pace = Pace(job.recipe.steps, deadline=None, clock=job.clock)
-    return fit_path(job, probe.head, np.arange(len(codes)), codes=codes, stage="fine-tuning, all images", pace=pace)
-
-
-def delivered(
-    job: Job, probe: Probe, path: Path, comparison: Comparison, test: StreamedPixels, watch: Timing
-) -> NDArray[np.int64]:
-    """Return the classes that the blended network predicts for test images, unless it has collapsed.
-
-    Raises
-    ------
-    FloatingPointError
-        It has.
-    """
-    codes = codes_of(probe.labels, probe.head)
-    checked = np.random.default_rng(job.seed).permutation(np.arange(len(codes)))[:CHECKED_IMAGES]
-    with watch.timing("check"):
-        network = path.at(comparison.alpha)
-        correct = predict_proba(job, network, checked).argmax(axis=1) == codes[checked]
-        check_not_collapsed(correct, job.weights[checked], comparison)
-    return predicted(job, path, comparison.alpha, test)
+def finetune_plainly(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> Tuned:
+    """Fine-tune on all images from the probe, at rates lowered until they hold, without a comparison."""
+    job, probe = open_in_parts(given, settings, watch)
+    why = ""
+    for times in range(MOST_GENTLER + 1):
+        with noting_divergence() as training, watch.timing(f"training {times}"):
+            recipe = gentler(job.recipe, times)
+            path = path_on_all(replace(job, recipe=recipe), probe, steps=recipe.steps, begin=None)
+            test = pixels_of(given.test, given.run)
+            break
+        why = training.why
+    else:
+        return Tuned(steps=job.recipe.steps, flip=job.recipe.flip, stopped=why)
+    codes = predicted(job, path, 1.0, test)
+    return Tuned(path_codes=[codes], steps=path.steps, gentler=times, flip=job.recipe.flip)
 
 
 def predicted(job: Job, path: Path, alpha: float, test: StreamedPixels) -> NDArray[np.int64]:

@@ -4,18 +4,18 @@ Nothing is trained here. A policy looks at what a planner sees in a cell, the ev
 and names one of the deliveries that the records hold:
 
 - ``probe``, ``all_stages_probe`` (``all_stages`` falls back on the penultimate probe where that is better out of fold);
-- ``finetune_near``, ``finetune_far``: with comparison, blend and fallback, as the library delivers them; held-out
-  images are compared anew, as it does today;
-- ``raw_near``, ``raw_far``: fine-tuned on all images at alpha = 1, without comparison or fallback;
-- ``bake_off_near``, ``bake_off_far``: the raw network if it beat the probe out of fold at alpha = 1, else the probe;
-- ``bake_off_all``: whichever of both probes and both fine-tunings was best out of fold, after all were run;
+- ``finetune_far``, in some cells ``finetune_near``: with comparison, blend and fallback, as the library delivers them;
+  held-out images are compared anew, as it does today;
+- ``raw_near``, ``raw_far``: one training on all images, without comparison, blend or fallback;
+- ``bake_off``: the network of ``raw_far`` if that of the fold beat the probe on its held-out images, else the probe;
+- ``bake_off_all``: whichever of both probes and fine-tuning was best out of fold, after all were run;
 - ``scratch``, in the cells that have it.
 
 **Regret** of a cell: the best of all strategies there, raw ones included, each averaged over the seeds of this
 backbone, task and n, minus the accuracy delivered. **Harm**: worse than the penultimate probe by more than half a point
 and by more than one paired standard error. **K**: the policy's seconds over always-fine-tuning's (``raw_near``), all
-cells together; ``k_fallback`` over those of always fine-tuning with comparison and fallback. Means are over datasets
-of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells that lack a strategy are left out.
+cells together. Means are over datasets of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells that
+lack a strategy are left out.
 """
 
 import base64
@@ -26,16 +26,21 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bottleneck.finetune import Comparison, Expected
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
+from bottleneck.finetune.crossfit import MOST_GENTLER
 from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
+from bottleneck.planner.gain import expected_gain
+from bottleneck.planner.records import Layers
 from tests.benchmarks.planner_cells import Record, unpacked
 
 Clock = Literal["wall", "cpu"]
-NEEDED = ("probe", "all_stages_probe", "finetune_near", "finetune_far")
-RIVALS = (*NEEDED, "raw_near", "raw_far", "scratch")
+NEEDED = ("probe", "all_stages_probe", "finetune_far", "raw_near", "raw_far")
+RIVALS = (*NEEDED, "finetune_near", "scratch")
 """What the best of is taken, to measure regret."""
 SHARED_PARTS = ("open", "extract", "probe")
-TUNING_PARTS = ("decode", "mirror", "folds")
+TUNING_PARTS = ("start", "decode", "mirror", "folds")
+PLAIN_PARTS = ("start", "decode", "mirror", *(f"training {times}" for times in range(MOST_GENTLER + 1)))
 HARM_POINTS = 0.005
 AMPLE = Budget(seconds=1e7)
 """Strategies ran with all the steps of their recipes, so policies may take the time for them."""
@@ -57,6 +62,14 @@ class Delivery:
     def accuracy(self) -> float:
         """Share of the test images."""
         return float(self.correct.mean())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What a planner sees of a cell."""
+
+    profile: Profile
+    evidence: ProbeEvidence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,7 +101,6 @@ class Score:
     harmed: NDArray[np.bool_]
     seconds: NDArray[np.float64]
     seconds_raw: NDArray[np.float64]
-    seconds_fallback: NDArray[np.float64]
 
 
 def play(records: Iterable[Record], *, clock: Clock = "wall") -> list[PlayedCell]:
@@ -104,15 +116,18 @@ def play(records: Iterable[Record], *, clock: Clock = "wall") -> list[PlayedCell
 def played(runs: dict[str, Record], *, clock: Clock) -> PlayedCell:
     """Return one cell from the records of its strategies."""
     probe = runs["probe"]
+    known = Known(
+        profile=known_fields(Profile, probe["profile"]), evidence=known_fields(ProbeEvidence, probe["evidence"])
+    )
     return PlayedCell(
         task=probe["task"],
         backbone=probe["backbone"],
         n=probe["n"],
         seed=probe["seed"],
-        profile=known_fields(Profile, probe["profile"]),
-        evidence=known_fields(ProbeEvidence, probe["evidence"]),
+        profile=known.profile,
+        evidence=known.evidence,
         signals=probe["signals"],
-        deliveries=all_deliveries(runs, unpacked(probe["test_labels"]), clock=clock),
+        deliveries=all_deliveries(runs, unpacked(probe["test_labels"]), known, clock=clock),
     )
 
 
@@ -125,7 +140,9 @@ def known_fields(kind: type[Any], stored: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock: Clock) -> dict[str, Delivery]:
+def all_deliveries(
+    runs: dict[str, Record], labels: NDArray[np.uint8], known: Known, *, clock: Clock
+) -> dict[str, Delivery]:
     """Return every delivery of a cell by its name."""
 
     def seconds(strategy: str, parts: Iterable[str]) -> float:
@@ -148,26 +165,22 @@ def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock:
     found["all_stages"] = replace(
         found["all_stages_probe" if stages_kept else "probe"], seconds=found["all_stages_probe"].seconds
     )
-    for regime in ("near", "far"):
-        name = f"finetune_{regime}"
-        run = runs[name]
-        alpha = alpha_of(run)
-        ending = ("refit", "check") if alpha else ()
-        path = run["path_predictions"]
-        raw = Delivery(
-            correct=right(None if path is None else path[-1]),
-            seconds=seconds(name, (*shared, "decode", "mirror", "refit")),
-        )
-        found[name] = Delivery(
-            correct=right(run["predictions"]), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending))
-        )
-        found[f"raw_{regime}"] = raw
-        won = raw_gain(run) > 0
-        found[f"bake_off_{regime}"] = Delivery(
-            correct=(raw if won else found["probe"]).correct,
-            seconds=seconds(name, (*shared, *TUNING_PARTS, *(("refit",) if won else ()))),
-        )
-    found["bake_off_all"] = bake_off_all(runs, found)
+    for name in ("raw_near", "raw_far"):
+        correct = right(runs[name]["predictions"])
+        found[name] = Delivery(correct=correct, seconds=seconds(name, (*shared, *PLAIN_PARTS)))
+    for name in ("finetune_near", "finetune_far"):
+        if name in runs:
+            run, alpha = runs[name], alpha_of(runs[name], known)
+            codes = run["path_predictions"][ALPHAS.index(alpha) - 1] if alpha else run["start_predictions"]
+            ending = ("refit", "check") if alpha else ()
+            found[name] = Delivery(correct=right(codes), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending)))
+    won = raw_gain(runs["finetune_far"]) > 0
+    trained = found["raw_far"].seconds - found["probe"].seconds if won else 0.0
+    found["bake_off"] = Delivery(
+        correct=found["raw_far" if won else "probe"].correct,
+        seconds=seconds("finetune_far", (*shared, *TUNING_PARTS)) + trained,
+    )
+    found["bake_off_all"] = bake_off_all(runs, found, known)
     if "scratch" in runs:
         found["scratch"] = Delivery(
             correct=right(runs["scratch"]["predictions"]), seconds=seconds("scratch", ("open", "scratch"))
@@ -175,13 +188,13 @@ def all_deliveries(runs: dict[str, Record], labels: NDArray[np.uint8], *, clock:
     return found
 
 
-def alpha_of(run: Record) -> float:
-    """Return what today's comparison of the held-out images makes of a run, 0 for the probe.
+def compared_anew(run: Record, known: Known) -> Comparison | None:
+    """Return what today's comparison of the held-out images makes of a run; None if there is no network to deliver.
 
-    Networks that collapsed in the last training are delivered by the library as the probe that they began from.
+    Networks that collapsed in the last training are not delivered.
     """
     if run["comparison"] is None or run["path_predictions"] is None or run["stopped"]:
-        return 0.0
+        return None
     log_loss, margin = (
         np.frombuffer(base64.b64decode(run["held_out"][name]), np.float16).reshape(-1, len(ALPHAS)).astype(float)
         for name in ("log_loss", "margin")
@@ -189,7 +202,16 @@ def alpha_of(run: Record) -> float:
     held_out = HeldOut(
         correct=margin > 0, log_loss=log_loss, margin=margin, weights=np.ones(len(margin), dtype=np.float32)
     )
-    return compare(held_out, z=run["comparison"]["z"], seed=run["seed"]).alpha
+    starts_from: Layers = "penultimate" if run["starts_from"] == "probe" else "all_stages"
+    gain = expected_gain(known.evidence, known.profile, starts_from=starts_from)
+    expected = Expected(gain=gain.mean, spread=gain.spread)
+    return compare(held_out, z=run["comparison"]["z"], expected=expected)
+
+
+def alpha_of(run: Record, known: Known) -> float:
+    """Return the alpha to deliver, 0 for the probe."""
+    comparison = compared_anew(run, known)
+    return 0.0 if comparison is None else comparison.alpha
 
 
 def raw_gain(run: Record) -> float:
@@ -200,16 +222,15 @@ def raw_gain(run: Record) -> float:
     return float(path[-1]["accuracy"] - path[0]["accuracy"])
 
 
-def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery]) -> Delivery:
+def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery], known: Known) -> Delivery:
     """Return the best out of fold of everything, at the cost of running everything."""
     base = runs["probe"]["evidence"]["accuracy"]
     gains = {"probe": 0.0, "all_stages_probe": runs["all_stages_probe"]["accuracy_cv"] - base}
-    for name in ("finetune_near", "finetune_far"):
-        comparison = runs[name]["comparison"]
-        if comparison is not None and alpha_of(runs[name]):
-            gains[name] = comparison["gain"]
+    comparison = compared_anew(runs["finetune_far"], known)
+    if comparison is not None and comparison.accepted:
+        gains["finetune_far"] = comparison.measured
     best = max(gains, key=lambda name: gains[name])
-    extra = sum(found[name].seconds - found["probe"].seconds for name in NEEDED if name != "probe")
+    extra = sum(found[name].seconds - found["probe"].seconds for name in ("all_stages_probe", "finetune_far"))
     return Delivery(correct=found[best].correct, seconds=found["probe"].seconds + extra)
 
 
@@ -250,12 +271,10 @@ POLICIES: dict[str, Policy[Any]] = {
     "always all stages": always("all_stages_probe"),
     "better probe": better_probe,
     "always fine-tune": always("raw_near"),
-    "always fine-tune, fallback": always("finetune_near"),
     "always fine-tune hot, fallback": always("finetune_far"),
     # Kolesnikov et al. (2020): one schedule by n, all layers at one hot rate, no choice. Here: the far recipe.
     "BiT-HyperRule": always("raw_far"),
-    "bake-off": always("bake_off_near"),
-    "bake-off, hot": always("bake_off_far"),
+    "bake-off": always("bake_off"),
     "bake-off of everything": always("bake_off_all"),
 }
 
@@ -290,7 +309,6 @@ def score(cells: Sequence[PlayedCell], choices: Sequence[str]) -> Score:
         harmed=np.array([harms(c.deliveries["probe"], d) for c, d in zip(cells, chosen, strict=True)]),
         seconds=np.array([delivery.seconds for delivery in chosen]),
         seconds_raw=np.array([cell.deliveries["raw_near"].seconds for cell in cells]),
-        seconds_fallback=np.array([cell.deliveries["finetune_near"].seconds for cell in cells]),
     )
 
 
@@ -330,7 +348,6 @@ def describe(policy: str, scored: Score, baseline: Score) -> Record:
         "harm": rounded(100 * float(scored.harmed.mean())),
         "k": rounded(float(spent.sum() / raw.sum())),
         "k_interval": [rounded(k_low), rounded(k_high)],
-        "k_fallback": rounded(float(spent.sum() / scored.seconds_fallback.sum())),
         "k_median": rounded(float(np.median(scored.seconds / scored.seconds_raw))),
         "over_rule_of_thumb": rounded(float(np.mean(list(lead.values())))),
         "worst_dataset": min(lead, key=lambda task: lead[task]),

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from tests.benchmarks.planner_cells import Record
-from tests.benchmarks.planner_gain_fit import describe_model, describe_signals, fit_gain_models, learned_policy
+from tests.benchmarks.planner_gain_fit import DELIVERY, describe_model, describe_signals, fit_delivered, learned_policy
 from tests.benchmarks.planner_replay import (
     POLICIES,
     PlayedCell,
@@ -26,7 +26,7 @@ def policy_lines(cells: Sequence[PlayedCell]) -> list[Record]:
     """Return a line a policy, the least regret first."""
     choices = {name: choose_all(cells, policy, None) for name, policy in POLICIES.items()}
     if len({cell.task for cell in cells}) > LEAST_DATASETS:
-        choices[LEARNED] = leave_one_out(cells, fit_gain_models, learned_policy)
+        choices[LEARNED] = leave_one_out(cells, fit_delivered, learned_policy)
     baseline = score(cells, choices[BASELINE])
     lines = [
         {**describe(name, score(cells, chosen), baseline), "chosen": counted(chosen)}
@@ -36,11 +36,10 @@ def policy_lines(cells: Sequence[PlayedCell]) -> list[Record]:
 
 
 def signal_lines(cells: Sequence[PlayedCell]) -> Iterator[Record]:
-    """Yield a line a gain model and a line a signal, for both recipes; nothing for too few datasets."""
+    """Yield a line for the gain model and one a signal; nothing for too few datasets."""
     if len({cell.task for cell in cells}) > LEAST_DATASETS:
-        for delivery in ("finetune_near", "finetune_far"):
-            yield describe_model(cells, delivery=delivery)
-            yield from describe_signals(cells, delivery=delivery)
+        yield describe_model(cells, delivery=DELIVERY)
+        yield from describe_signals(cells, delivery=DELIVERY)
 
 
 def counted(chosen: Sequence[str]) -> dict[str, int]:

@@ -38,7 +38,7 @@ def training(step: int = 7) -> Snapshot:
 def write(folder: Path, *, step: int = 7) -> Checkpoints:
     checkpoints = opened(folder)
     part = Snapshot(facts={"steps": 30}, tensors={"correct": torch.tensor([[True, False]])})
-    checkpoints.finish("fold 1", part, history=HISTORY)
+    checkpoints.finish({"fold 1": part}, history=HISTORY)
     checkpoints.write(training(step), history=HISTORY)
     return checkpoints
 
@@ -71,7 +71,7 @@ def test_nothing_is_read_or_made_before_the_first_checkpoint(tmp_path: Path):
         raise AssertionError("nobody needs to know yet")
 
     checkpoints = Checkpoints(tmp_path / "new", identify)
-    checkpoints.finish("fold 1", Snapshot(facts={}), history=[])
+    checkpoints.finish({"fold 1": Snapshot(facts={})}, history=[])
 
     assert not checkpoints.has_written
     assert not (tmp_path / "new").exists()
@@ -258,7 +258,7 @@ def test_images_that_cannot_be_read_again_cost_a_warning_when_that_is_found_out_
 def test_finished_parts_are_written_at_once_where_there_is_a_checkpoint(tmp_path: Path):
     checkpoints = write(tmp_path)
 
-    checkpoints.finish("fold 2", Snapshot(facts={"steps": 29}), history=HISTORY)
+    checkpoints.finish({"fold 2": Snapshot(facts={"steps": 29})}, history=HISTORY)
 
     found = opened(tmp_path)
     assert set(found.parts) == {"fold 1", "fold 2"}

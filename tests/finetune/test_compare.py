@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, score_proba
+from bottleneck.finetune.compare import ALPHAS, Expected, HeldOut, compare, score_proba
 
 
 def held_out(correct: np.ndarray, weights: np.ndarray | None = None) -> HeldOut:
@@ -19,7 +19,7 @@ def random_correct(accuracies: list[float], n_images: int = 2000, seed: int = 0)
 
 
 def test_clear_gain_is_accepted_with_the_best_alpha():
-    comparison = compare(held_out(random_correct([0.7, 0.74, 0.8, 0.78, 0.75])), z=0.5, seed=0)
+    comparison = compare(held_out(random_correct([0.7, 0.74, 0.8, 0.78, 0.75])), z=0.5)
 
     assert comparison.accepted
     assert comparison.alpha == 0.5
@@ -29,11 +29,11 @@ def test_clear_gain_is_accepted_with_the_best_alpha():
 
 
 def test_no_gain_is_rejected():
-    assert not compare(held_out(random_correct([0.7] * 5)), z=0.0, seed=0).accepted
+    assert not compare(held_out(random_correct([0.7] * 5)), z=0.0).accepted
 
 
 def test_loss_is_rejected():
-    comparison = compare(held_out(random_correct([0.8, 0.7, 0.6, 0.5, 0.4])), z=0.0, seed=0)
+    comparison = compare(held_out(random_correct([0.8, 0.7, 0.6, 0.5, 0.4])), z=0.0)
 
     assert not comparison.accepted
     assert comparison.alpha == 0
@@ -45,8 +45,8 @@ def test_gain_within_the_noise_is_rejected_by_a_strict_z():
     correct[:24, 0] = False
     correct[24:38, 1:] = False
 
-    assert compare(held_out(correct), z=0.5, seed=0).accepted
-    assert not compare(held_out(correct), z=1.64, seed=0).accepted
+    assert compare(held_out(correct), z=0.5).accepted
+    assert not compare(held_out(correct), z=1.64).accepted
 
 
 def test_choosing_among_useless_alphas_is_not_rewarded():
@@ -54,11 +54,41 @@ def test_choosing_among_useless_alphas_is_not_rewarded():
     rng = np.random.default_rng(0)
     coins = [held_out(rng.random((100, 5)) < 0.5) for _ in range(200)]
 
-    gains = [compare(tossed, z=0.5, seed=0).gain for tossed in coins]
+    gains = [compare(tossed, z=0.5).gain for tossed in coins]
 
     naive_gains = [tossed.correct.mean(axis=0).max() - tossed.correct[:, 0].mean() for tossed in coins]
     assert np.mean(naive_gains) > 0.03
     assert np.mean(gains) < 2 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_what_was_expected_counts_the_more_the_fewer_images_there_are():
+    few, many = (held_out(random_correct([0.6] * 5, n_images=n)) for n in (12, 4000))
+    promise = Expected(gain=0.1, spread=0.05)
+
+    assert compare(few, z=0.5, expected=promise).accepted
+    assert not compare(many, z=0.5, expected=promise).accepted
+    assert compare(few, z=0.5, expected=promise).gain > 5 * compare(many, z=0.5, expected=promise).gain
+
+
+def test_clear_loss_is_rejected_whatever_was_expected():
+    comparison = compare(
+        held_out(random_correct([0.8, 0.7, 0.6, 0.5, 0.4], 200)), z=0.5, expected=Expected(gain=0.1, spread=0.1)
+    )
+
+    assert not comparison.accepted
+    assert comparison.measured < comparison.gain < 0
+
+
+def test_expecting_nothing_for_sure_is_never_exceeded():
+    perfect = held_out(np.ones((30, 5), dtype=bool))
+
+    assert not compare(perfect, z=0.0, expected=Expected(gain=0.0, spread=0.0)).accepted
+
+
+def test_images_that_all_agree_on_leave_the_doubt_of_one():
+    comparison = compare(held_out(np.ones((40, 5), dtype=bool)), z=0.5)
+
+    assert comparison.standard_error == 1 / 40
 
 
 def test_weights_decide_which_images_matter():
@@ -67,8 +97,8 @@ def test_weights_decide_which_images_matter():
     correct[20:, 1:] = True
     heavy_end = np.where(np.arange(40) < 20, 1.0, 3.0)
 
-    assert compare(held_out(correct, heavy_end), z=0.5, seed=0).accepted
-    assert not compare(held_out(correct, heavy_end[::-1]), z=0.5, seed=0).accepted
+    assert compare(held_out(correct, heavy_end), z=0.5).accepted
+    assert not compare(held_out(correct, heavy_end[::-1]), z=0.5).accepted
 
 
 def test_images_of_one_group_are_one_piece_of_evidence():
@@ -82,7 +112,7 @@ def test_images_of_one_group_are_one_piece_of_evidence():
         groups=np.repeat(np.arange(300) * 7, 4),
     )
 
-    one, four = compare(alone, z=0.5, seed=0), compare(repeated, z=0.5, seed=0)
+    one, four = compare(alone, z=0.5), compare(repeated, z=0.5)
 
     assert four.gain == pytest.approx(one.gain)
     assert four.standard_error == pytest.approx(one.standard_error)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -53,6 +54,10 @@ def rows_of_folds(task: Task, *, groups: NDArray[np.intp] | None = None) -> list
     cross_fit(job, replace(probe_of(task), groups=groups))
     assert [purpose for purpose, _ in asked] == ["train", "predict"] * (len(asked) // 2)
     return [(trained, predicted) for (_, trained), (_, predicted) in zip(asked[::2], asked[1::2], strict=True)]
+
+
+def weights_of(task: Task) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in task.backbone.network.state_dict().items() if tensor.is_floating_point()}
 
 
 def test_codes_are_the_places_of_the_labels_among_the_classes(colours):
@@ -152,8 +157,27 @@ def test_rates_too_high_for_a_network_are_lowered_until_training_holds(staged):
     assert cross_fit(make_job(staged, steps=40, lr=0.003), probe_of(staged)).gentler == 0
 
 
-def test_hold_out_compares_a_quarter(colours):
-    assert len(cross_fit(make_job(colours, steps=1, folds=1), probe_of(colours)).held_out.weights) == 15
+def test_hold_out_compares_a_third(colours):
+    assert len(cross_fit(make_job(colours, steps=1, folds=1), probe_of(colours)).held_out.weights) == 20
+
+
+@pytest.mark.parametrize("refit", ["continue", "anew"])
+def test_weights_of_the_last_fold_are_there_to_go_on_from_unless_training_begins_anew(colours, refit):
+    job = make_job(colours, steps=4, lr=0.1, lr_decay=1.0, folds=2, refit=refit)
+
+    last = cross_fit(job, probe_of(colours)).last
+
+    if refit == "anew":
+        assert last is None
+    else:
+        assert any(not torch.equal(last[f"network.{name}"], given) for name, given in weights_of(colours).items())
+
+
+def test_every_fold_has_the_normalisation_of_the_probe(colours):
+    probe = probe_of(colours)
+    heads = [probe.refitted_on(rows, seed=0) for rows in (np.arange(0, 40), np.arange(20, 60))]
+
+    assert [head.normalize_ for head in heads] == [probe.head.normalize_] * 2
 
 
 def test_later_folds_take_no_more_steps_than_the_first_had_time_for():

@@ -33,9 +33,9 @@ def test_as_many_images_are_seen_whatever_the_batch():
     assert auto_steps(4000, 64, pretrained=True) == pytest.approx(auto_steps(4000, 32, pretrained=True) / 2, abs=1)
 
 
-def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_02():
+def test_cnn_groups_learn_2_6_times_slower_each_below_a_head_rate_of_0_05():
     assert plan().optimizer == "sgd"
-    assert plan().learning_rates == pytest.approx([0.02 / 2.6**4, 0.02 / 2.6**3, 0.02 / 2.6**2, 0.02 / 2.6, 0.02])
+    assert plan().learning_rates == pytest.approx([0.05 / 2.6**4, 0.05 / 2.6**3, 0.05 / 2.6**2, 0.05 / 2.6, 0.05])
 
 
 def test_transformer_blocks_start_a_tenth_below_the_head_and_learn_three_quarters_each():
@@ -62,7 +62,7 @@ def test_frozen_groups_and_multipliers_count_from_the_input():
 
 
 def test_automatic_rate_scales_with_the_batch_and_a_given_one_does_not():
-    assert plan(batch_size=64).learning_rates[-1] == pytest.approx(0.04)
+    assert plan(batch_size=64).learning_rates[-1] == pytest.approx(0.1)
     assert plan(batch_size=64, has_layer_norm=True).learning_rates[-1] == pytest.approx(1e-3 * math.sqrt(2))
     assert plan(batch_size=64, lr=0.01).learning_rates[-1] == 0.01
 
@@ -93,7 +93,7 @@ def test_crops_are_milder_below_200_images():
 
 @pytest.mark.parametrize(
     "n_images, folds, expected",
-    [(999, "auto", (3, 3)), (1000, "auto", (3, 2)), (3000, "auto", (4, 1)), (50, 1, (4, 1)), (5000, 5, (5, 5))],
+    [(99, "auto", (3, 3)), (100, "auto", (3, 1)), (3000, "auto", (4, 1)), (50, 1, (3, 1)), (5000, 5, (5, 5))],
 )
 def test_more_images_need_fewer_folds(n_images: int, folds: object, expected: tuple[int, int]):
     n_folds, n_used = expected
@@ -127,8 +127,15 @@ def test_augmentation_grows_with_the_number_of_images():
     assert (plan(10, mixup=0.4).mixup, plan(10, cutmix=0.5).cutmix, plan(9999, mixup=0).mixup) == (0.4, 0.5, 0)
 
 
-def test_weights_are_averaged_from_200_steps_on():
-    assert (plan(steps=199).ema, plan(steps=200).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
+def test_weights_are_averaged_from_100_steps_on():
+    assert (plan(steps=99).ema, plan(steps=100).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
+
+
+def test_trainings_of_which_the_last_goes_on_take_half_of_the_steps_each():
+    recipes = [plan(), plan(refit="anew"), plan(pretrained=False)]
+
+    assert [recipe.refit for recipe in recipes] == ["continue", "anew", "anew"]
+    assert recipes[0].steps == pytest.approx(recipes[1].steps / 2, abs=1)
 
 
 @pytest.mark.parametrize("flip, expected", [("auto", (True, True)), (True, (True, False)), (False, (False, False))])

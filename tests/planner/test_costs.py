@@ -3,6 +3,8 @@ from math import sqrt
 
 import pytest
 
+from bottleneck.finetune import FineTuneSettings
+from bottleneck.finetune.recipe import plan_recipe
 from bottleneck.planner import Budget, Request
 from bottleneck.planner.costs import (
     TrainingShape,
@@ -12,6 +14,7 @@ from bottleneck.planner.costs import (
     half_the_recipe,
     keeps_checkpoints,
     n_folds,
+    n_held_out,
     probe_cost,
     recipe_steps,
     scratch_steps,
@@ -32,23 +35,40 @@ def recipe_of(profile):
 @pytest.mark.parametrize(
     ("n", "steps"),
     [
-        (20, 200),  # 25 sqrt(20) = 112: the floor
-        (300, round(25 * sqrt(300))),
-        (3_409, round(25 * sqrt(3_409))),
-        (40_000, 4_000),  # 25 sqrt(40,000) = 5,000: the ceiling
+        (20, 100),  # 12.5 sqrt(20) = 56: the floor
+        (300, round(12.5 * sqrt(300))),
+        (3_409, round(12.5 * sqrt(3_409))),
+        (40_000, 2_000),  # 12.5 sqrt(40,000) = 2,500: the ceiling
     ],
 )
 def test_steps_follow_the_recipe(n, steps):
     assert recipe_steps(n) == steps
 
 
-def test_training_from_scratch_takes_sixty_epochs_and_never_less_than_fine_tuning():
+def test_training_from_scratch_takes_sixty_epochs_and_never_less_than_both_trainings_of_fine_tuning():
     assert scratch_steps(32_000) == 60_000
-    assert all(scratch_steps(n) >= recipe_steps(n) for n in range(20, 20_000, 37))
+    assert scratch_steps(20) == 2 * 100  # sixty epochs are 37 steps
+    assert all(scratch_steps(n) >= 2 * recipe_steps(n) for n in range(20, 20_000, 37))
 
 
-def test_small_sets_are_cross_fitted_and_large_ones_held_out():
-    assert [n_folds(n) for n in (50, 999, 3_000, 100_000)] == [3, 3, 1, 1]
+def test_few_images_are_cross_fitted_and_from_a_hundred_on_some_are_held_out():
+    assert [n_folds(n) for n in (50, 99, 100, 100_000)] == [3, 3, 1, 1]
+
+
+def test_one_hold_out_is_a_third_of_the_images_and_a_quarter_of_many():
+    assert [n_held_out(n, 1) for n in (90, 300, 2_997, 3_000, 100_000)] == [30, 100, 999, 750, 25_000]
+
+
+def test_each_fold_holds_out_its_share_and_at_least_one_image():
+    assert [n_held_out(n, folds) for n, folds in ((90, 3), (4_000, 5), (2, 5))] == [30, 800, 1]
+
+
+@pytest.mark.parametrize("n", [20, 99, 100, 300, 2_999, 3_000, 40_000])
+def test_what_is_priced_is_what_fine_tuning_does_if_nobody_sets_it(n):
+    done = plan_recipe(FineTuneSettings(), n_images=n, n_groups=5, has_layer_norm=False, pretrained=True)
+
+    assert (done.steps, done.cross_fit.n_used) == (recipe_steps(n), n_folds(n))
+    assert n_held_out(n, n_folds(n)) == round(n / done.cross_fit.n_folds)
 
 
 def test_the_steps_bought_are_the_most_that_the_time_buys():
@@ -63,9 +83,9 @@ def test_the_steps_bought_are_the_most_that_the_time_buys():
     assert affordable_steps(500, 1_000, None, seconds) == 1_000
 
 
-def test_the_shortest_run_is_sixty_steps_from_a_probe_and_half_the_recipe_from_nothing():
-    assert [shortest_finetuning(full) for full in (5_000, 40)] == [60, 40]
-    assert [half_the_recipe(full) for full in (5_000, 354, 40)] == [2_500, 200, 40]
+def test_the_shortest_training_is_thirty_steps_from_a_probe_and_half_the_recipe_from_nothing():
+    assert [shortest_finetuning(full) for full in (2_000, 20)] == [30, 20]
+    assert [half_the_recipe(full) for full in (5_000, 354, 150, 40)] == [2_500, 177, 100, 40]
 
 
 def test_smaller_images_cost_less_in_training_only(profile_of):
@@ -108,6 +128,12 @@ def test_features_that_the_disk_limit_keeps_out_take_no_disk_and_must_fit_in_mem
     assert training_cost(enough, 300, recipe_of(profile)).disk_bytes == needed
 
 
+def test_checkpoints_take_two_times_five_copies_of_the_weights(profile_of):
+    small, large = (checkpoints_disk_bytes(profile_of(n_parameters=n)) for n in (1_000_000, 11_000_000))
+
+    assert large - small == pytest.approx(1.05 * 2 * 5 * 40_000_000)
+
+
 def test_checkpoints_are_left_out_where_only_the_features_fit(profile_of):
     profile = profile_of(rows_cached=0)
     needed = features_disk_bytes(profile) + checkpoints_disk_bytes(profile)
@@ -136,7 +162,7 @@ def test_seconds_spent_replace_every_estimate_of_the_probe_in_hand(profile_of, e
     assert wider.value == pytest.approx(99.0 + 8.0 * 2_416 / 1_280)
 
 
-@pytest.mark.parametrize(("n", "runs", "held_out"), [(900, 4, 900), (4_000, 2, 1_000)])
+@pytest.mark.parametrize(("n", "runs", "held_out"), [(90, 4, 90), (900, 2, 300), (4_000, 2, 1_000)])
 def test_training_is_paid_once_per_fold_and_once_for_the_refit(profile_of, evidence_of, n, runs, held_out):
     profile = profile_of(n_samples=n, largest_class=n // 2, smallest_class=1, rows_cached=0)
     evidence = evidence_of(head_seconds=3.0, spent_seconds=50.0)
@@ -161,10 +187,10 @@ def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(pr
     assert streamed - kept == pytest.approx((2 * 600 * 32 + 5 * 1_000 - 2 * 4_000) * 0.002)
 
 
-def test_training_holds_seven_copies_of_the_network_and_a_batch_or_as_much_of_it_as_fits(profile_of):
+def test_training_holds_eight_copies_of_the_network_and_a_batch_or_as_much_of_it_as_fits(profile_of):
     few = {"n_samples": 300, "largest_class": 30, "smallest_class": 30, "rows_cached": 0}
     profile = profile_of(n_parameters=10_000_000, train_bytes_per_image=50_000_000, **few)
-    copies, image = 7 * 40_000_000, 50_000_000
+    copies, image = 8 * 40_000_000, 50_000_000
 
     taken = [
         training_cost(request_of(profile, budget=Budget(memory_bytes=limit)), 300, recipe_of(profile)).memory_bytes

@@ -6,7 +6,7 @@ import pytest
 from bottleneck.errors import BudgetError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, shortest_seconds
-from bottleneck.planner.costs import recipe_steps, scratch_steps
+from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps
 from bottleneck.planner.decide import CHANCE_NEEDED, STOP_HEADROOM_SE, WORTHWHILE_GAIN
 from bottleneck.planner.gain import SEEN_ACCURACIES, SEEN_COUNTS, accuracy_with_twice_the_images, predict_gain
 from bottleneck.planner.reasons import IMBALANCED, THUMB_FEW
@@ -25,12 +25,13 @@ def sourced_numbers(plan):
     shares, plain = [CHANCE_NEEDED, WORTHWHILE_GAIN], [STOP_HEADROOM_SE]
     for found in plan.alternatives:
         counts += [getattr(found.strategy, name) for name in ("steps", "batch_size") if hasattr(found.strategy, name)]
-        settings = ("folds", "lr", "lr_decay", "accept_z")
+        settings = ("lr", "lr_decay", "accept_z")
         plain += [getattr(found.strategy, name) for name in settings if hasattr(found.strategy, name)]
         seconds += [found.seconds.value, found.seconds.high]
         n_bytes += [found.memory_bytes, found.disk_bytes]
         plain += [str(found.memory_bytes)]
     training = [found.strategy for found in plan.alternatives if not isinstance(found.strategy, LinearProbe)]
+    counts += [number for strategy in training for number in (n_held_out(n, strategy.folds), strategy.folds + 1)]
     seconds += [shortest_seconds(plan.request, strategy) for strategy in training]
     finetuning = [strategy for strategy in training if isinstance(strategy, FineTune)]
     counts += [profile.image_side, *(float(f"{strategy.lr:.2g}") for strategy in finetuning)]
@@ -126,6 +127,26 @@ def test_a_plan_to_train_says_that_rates_may_turn_out_lower(profile_of):
     sentence = next(reason.sentence for reason in plan.reasons if reason.rule == "rates")
     assert "rate is 0.1, divided by 1.3" in sentence
     assert sentence.endswith("and lower ones if the network does not bear these.")
+
+
+@pytest.mark.parametrize(
+    ("n", "strategy", "held_out"),
+    [
+        (99, "finetune", "all images, in folds,"),
+        (300, "finetune", "100 images"),
+        (4_000, "finetune", "1,000 images"),
+        (300, "scratch", "100 images"),
+    ],
+)
+def test_a_plan_to_train_says_on_which_images_the_network_must_win(profile_of, n, strategy, held_out):
+    profile = profile_of(n_samples=n, smallest_class=5, largest_class=20, rows_cached=0)
+
+    plan = plan_transfer(profile, AMPLE, strategy=strategy)
+
+    assert sentences(plan)["acceptance"] == (
+        f"The network replaces the probe only if it is better by 0.5 standard errors on {held_out} that neither has "
+        "seen."
+    )
 
 
 def test_a_plan_names_the_other_strategies_that_fit_and_how_to_ask_for_them(profile_of, evidence_of):

@@ -1,0 +1,95 @@
+"""The network to deliver once fine-tuning has beaten the probe: one that has learned from all images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bottleneck.finetune.average import Weights, weights_of
+from bottleneck.finetune.compare import Comparison
+from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted, Probe, codes_of
+from bottleneck.finetune.job import Job
+from bottleneck.finetune.path import Path, fit_path, n_predictable, predict_proba, share_of_time
+from bottleneck.finetune.probe_network import ProbeNetwork, build_network
+from bottleneck.finetune.stops import FAILURES, RESUMABLE, STOPS, reason_of
+from bottleneck.finetune.timing import Ahead
+from bottleneck.heads.evidence import mean_and_se
+
+LEAST_CHECKED = 100
+"""So many training images the final network must prove itself on even if that makes it late."""
+
+COLLAPSE_Z = 2.0
+"""Standard errors by which it may do worse all the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Delivered:
+    """The best network in hand; what stopped a better one, if something did, and whether the same call goes on."""
+
+    network: ProbeNetwork
+    stopped: str = ""
+    resumable: bool = False
+
+
+def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> Delivered:
+    """Return the network trained on all images; if something stops that, the one of the last fold, if there is one."""
+    try:
+        with job.ranks.telling(*FAILURES):
+            return Delivered(network=fit_on_all(job, probe, cross_fitted, comparison))
+    except STOPS as stop:
+        # Of several processes each is interrupted at another step.
+        if cross_fitted.last is None or (isinstance(stop, KeyboardInterrupt) and job.ranks.count > 1):
+            raise
+        network = build_network(job.backbone, probe.head, recipe=job.recipe, device=job.device)
+        last = {name: tensor.to(job.device) for name, tensor in cross_fitted.last.items()}
+        path = Path(network=network, start=weights_of(network), end=last, steps=cross_fitted.steps)
+        resumable = isinstance(stop, RESUMABLE) and job.has_checkpoint
+        return Delivered(network=path.at(comparison.alpha), stopped=reason_of(stop), resumable=resumable)
+
+
+def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> ProbeNetwork:
+    """Return the network at the chosen alpha, fine-tuned on all images.
+
+    Raises
+    ------
+    FloatingPointError
+        It diverged or collapsed.
+    BudgetError
+        There is no time left for it.
+    """
+    network = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last).at(comparison.alpha)
+    check_delivered(job, probe, network, comparison)
+    return network
+
+
+def path_on_all(job: Job, probe: Probe, *, steps: int, begin: Weights | None) -> Path:
+    """Return the path from the probe to the network trained on all images, from the weights ``begin`` or the probe."""
+    codes = codes_of(probe.labels, probe.head)
+    pace = share_of_time(job, steps, Ahead(trainings=1, images=min(CHECKED_IMAGES, len(codes))))
+    stage = "fine-tuning, all images"
+    return fit_path(job, probe.head, np.arange(len(codes)), codes=codes, stage=stage, pace=pace, begin=begin)
+
+
+def check_delivered(job: Job, probe: Probe, network: ProbeNetwork, comparison: Comparison) -> None:
+    """Raise a FloatingPointError if the network does not even know the images that it was trained on."""
+    codes = codes_of(probe.labels, probe.head)
+    checked = np.random.default_rng(job.seed).permutation(len(codes))[:CHECKED_IMAGES]
+    checked = checked[: n_predictable(job, least=LEAST_CHECKED)]
+    correct = predict_proba(job, network, checked).argmax(axis=1) == codes[checked]
+    check_not_collapsed(correct, job.weights[checked], comparison)
+
+
+def check_not_collapsed(correct: NDArray[np.bool_], weights: NDArray[np.float32], comparison: Comparison) -> None:
+    """Raise if a network is clearly worse on images that it was trained on than the folds were on unseen ones.
+
+    Raises
+    ------
+    FloatingPointError
+        It is.
+    """
+    accuracy, error = mean_and_se(correct.astype(float), weights)
+    if accuracy < comparison.tuned_accuracy - COLLAPSE_Z * max(error, comparison.standard_error):
+        raise FloatingPointError(
+            f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these "
+            f"and {comparison.tuned_accuracy:.3f} on images unseen in the folds"
+        )
