@@ -14,8 +14,8 @@ and names one of the deliveries that the records hold:
 **Regret** of a cell: the best of all strategies there, raw ones included, each averaged over the seeds of this
 backbone, task and n, minus the accuracy delivered. **Harm**: worse than the penultimate probe by more than half a point
 and by more than one paired standard error. **K**: the policy's seconds over always-fine-tuning's (``raw_near``), all
-cells together. Means are over datasets of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells that
-lack a strategy are left out.
+cells together. Means are over datasets of the means of their cells, intervals 95 % of a bootstrap over datasets. Cells
+that lack a strategy are left out.
 """
 
 import base64
