@@ -40,11 +40,16 @@ def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: 
         # Of several processes each is interrupted at another step.
         if cross_fitted.last is None or (isinstance(stop, KeyboardInterrupt) and job.ranks.count > 1):
             raise
-        network = build_network(job.backbone, probe.head, recipe=job.recipe, device=job.device)
-        last = {name: tensor.to(job.device) for name, tensor in cross_fitted.last.items()}
-        path = Path(network=network, start=weights_of(network), end=last, steps=cross_fitted.steps)
+        network = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps).at(comparison.alpha)
         resumable = isinstance(stop, RESUMABLE) and job.has_checkpoint
-        return Delivered(network=path.at(comparison.alpha), stopped=reason_of(stop), resumable=resumable)
+        return Delivered(network=network, stopped=reason_of(stop), resumable=resumable)
+
+
+def path_to(job: Job, probe: Probe, end: Weights, *, steps: int) -> Path:
+    """Return the path from the probe of all images to the weights of a fold."""
+    network = build_network(job.backbone, probe.head, recipe=job.recipe, device=job.device)
+    there = {name: tensor.to(job.device) for name, tensor in end.items()}
+    return Path(network=network, start=weights_of(network), end=there, steps=steps)
 
 
 def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> ProbeNetwork:

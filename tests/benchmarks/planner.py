@@ -93,7 +93,7 @@ def fill_table(arguments: argparse.Namespace) -> None:
         for record in measure(cell, arguments.shared, missing) if missing else ():
             line = {"version": VERSION, "threads": arguments.threads, **record}
             append(arguments.records[0], line)
-            told = ("task", "backbone", "n", "seed", "strategy", "accuracy", "raw_accuracy", "parts", "error")
+            told = ("task", "backbone", "n", "seed", "strategy", "accuracy", "parts", "error")
             print(json.dumps({name: line[name] for name in told if name in line}), flush=True)
 
 
@@ -131,9 +131,9 @@ def key_of(record: Record) -> tuple[str, str, int, int, str]:
 
 
 def read_records(paths: list[Path]) -> list[Record]:
-    """Return the records of earlier runs."""
+    """Return the records of earlier runs of this version."""
     lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    return [record for record in map(json.loads, lines) if record["version"] == VERSION]
 
 
 def append(path: Path, record: Record) -> None:

@@ -252,7 +252,10 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     path = result.path_codes
     from_probe = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
     delivered = from_probe if path is None or not result.accepted else path[result.place]
-    return probed.record(strategy, delivered, watch) | {
+    record = probed.record(strategy, delivered, watch)
+    if kind == "raw" and path is None:  # nothing to fall back on
+        record |= {"predictions": None, "accuracy": 0.0}
+    return record | {
         "path_predictions": None if path is None else [packed(each) for each in path],
         "path_accuracy": None if path is None else [float((each == probed.test_codes).mean()) for each in path],
         "start_predictions": packed(from_probe),

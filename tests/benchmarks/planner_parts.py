@@ -17,7 +17,7 @@ from bottleneck.extraction.extract import decode_min_side
 from bottleneck.finetune import Comparison, Expected, FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import MOST_GENTLER, Probe, cross_fit
-from bottleneck.finetune.delivery import check_delivered, path_on_all
+from bottleneck.finetune.delivery import check_delivered, path_on_all, path_to
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import Job, open_job
@@ -52,7 +52,7 @@ class TrainingSet:
 class Tuned:
     """What came of a fine-tuning: class numbers of the test images at each alpha above 0, or at 1 alone.
 
-    ``path_codes`` is None if it diverged; ``stopped`` says why the network may not be delivered.
+    ``path_codes`` is None if it diverged; ``stopped`` says why the network is that of the last fold.
     """
 
     path_codes: list[NDArray[np.int64]] | None = None
@@ -67,7 +67,7 @@ class Tuned:
     def accepted(self) -> bool:
         """Whether a network is delivered."""
         compared = self.comparison is None or self.comparison.accepted
-        return self.path_codes is not None and compared and not self.stopped
+        return self.path_codes is not None and compared
 
     @property
     def place(self) -> int:
@@ -120,12 +120,17 @@ def finetune_in_parts(
     if comparison is None:
         return Tuned(steps=job.recipe.steps, flip=flip, stopped=folds.why)
     job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
-    with noting_divergence() as refit, watch.timing("refit"):
-        path = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last)
+    with noting_divergence() as stopped:
+        with watch.timing("refit"):
+            path = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last)
+        if comparison.accepted:
+            with watch.timing("check"):
+                check_delivered(job, probe, path.at(comparison.alpha), comparison)
+    if stopped.why and cross_fitted.last is not None:
+        path = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps)
     if path is None:
-        return Tuned(comparison=comparison, held_out=held_out, steps=job.recipe.steps, flip=flip, stopped=refit.why)
-    with noting_divergence() as check, watch.timing("check"):
-        check_delivered(job, probe, path.at(comparison.alpha), comparison)
+        steps = job.recipe.steps
+        return Tuned(comparison=comparison, held_out=held_out, steps=steps, flip=flip, stopped=stopped.why)
     test = pixels_of(given.test, given.run)
     return Tuned(
         path_codes=[predicted(job, path, alpha, test) for alpha in ALPHAS[1:]],
@@ -134,7 +139,7 @@ def finetune_in_parts(
         gentler=cross_fitted.gentler,
         steps=path.steps,
         flip=flip,
-        stopped=check.why,
+        stopped=stopped.why,
     )
 
 

@@ -40,7 +40,8 @@ RIVALS = (*NEEDED, "finetune_near", "scratch")
 """What the best of is taken, to measure regret."""
 SHARED_PARTS = ("open", "extract", "probe")
 TUNING_PARTS = ("start", "decode", "mirror", "folds")
-PLAIN_PARTS = ("start", "decode", "mirror", *(f"training {times}" for times in range(MOST_GENTLER + 1)))
+TRAINING_PARTS = tuple(f"training {times}" for times in range(MOST_GENTLER + 1))
+PLAIN_PARTS = ("start", "decode", "mirror", *TRAINING_PARTS)
 HARM_POINTS = 0.005
 AMPLE = Budget(seconds=1e7)
 """Strategies ran with all the steps of their recipes, so policies may take the time for them."""
@@ -175,7 +176,7 @@ def all_deliveries(
             ending = ("refit", "check") if alpha else ()
             found[name] = Delivery(correct=right(codes), seconds=seconds(name, (*shared, *TUNING_PARTS, *ending)))
     won = raw_gain(runs["finetune_far"]) > 0
-    trained = found["raw_far"].seconds - found["probe"].seconds if won else 0.0
+    trained = seconds("raw_far", TRAINING_PARTS) if won else 0.0
     found["bake_off"] = Delivery(
         correct=found["raw_far" if won else "probe"].correct,
         seconds=seconds("finetune_far", (*shared, *TUNING_PARTS)) + trained,
@@ -189,11 +190,8 @@ def all_deliveries(
 
 
 def compared_anew(run: Record, known: Known) -> Comparison | None:
-    """Return what today's comparison of the held-out images makes of a run; None if there is no network to deliver.
-
-    Networks that collapsed in the last training are not delivered.
-    """
-    if run["comparison"] is None or run["path_predictions"] is None or run["stopped"]:
+    """Return what today's comparison of the held-out images makes of a run; None if there is no network to deliver."""
+    if run["comparison"] is None or run["path_predictions"] is None:
         return None
     log_loss, margin = (
         np.frombuffer(base64.b64decode(run["held_out"][name]), np.float16).reshape(-1, len(ALPHAS)).astype(float)
@@ -216,7 +214,7 @@ def alpha_of(run: Record, known: Known) -> float:
 
 def raw_gain(run: Record) -> float:
     """Return how much better the network at alpha = 1 was than the probe, out of fold; -1 if it diverged."""
-    if run["comparison"] is None or run["path_predictions"] is None:
+    if run["comparison"] is None:
         return -1.0
     path = run["comparison"]["path"]
     return float(path[-1]["accuracy"] - path[0]["accuracy"])
@@ -228,7 +226,8 @@ def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery], known: Kno
     gains = {"probe": 0.0, "all_stages_probe": runs["all_stages_probe"]["accuracy_cv"] - base}
     comparison = compared_anew(runs["finetune_far"], known)
     if comparison is not None and comparison.accepted:
-        gains["finetune_far"] = comparison.measured
+        lead = gains["all_stages_probe"] if runs["finetune_far"]["starts_from"] == "all_stages_probe" else 0.0
+        gains["finetune_far"] = lead + comparison.measured
     best = max(gains, key=lambda name: gains[name])
     extra = sum(found[name].seconds - found["probe"].seconds for name in ("all_stages_probe", "finetune_far"))
     return Delivery(correct=found[best].correct, seconds=found["probe"].seconds + extra)

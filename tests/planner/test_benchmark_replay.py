@@ -176,7 +176,7 @@ def test_refused_fine_tuning_delivers_the_probe_that_it_started_from():
         ("raw_near", HALFWAY, 10 + 4 + 36),
         ("raw_far", HALFWAY, 10 + 4 + 36),
         ("bake_off", HALFWAY, 10 + 4 + 60),  # no better at alpha = 1, so nothing is trained on all images
-        ("bake_off", TO_THE_END, 10 + 4 + 60 + 4 + 36),  # as two procedures, of which the second has the probe
+        ("bake_off", TO_THE_END, 10 + 4 + 60 + 36),
         ("bake_off_all", HALFWAY, 10 + 10 + 4 + 60 + 25 + 3),
         ("scratch", HALFWAY, 1 + 500),
     ],
