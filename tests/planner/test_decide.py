@@ -365,7 +365,7 @@ def test_a_delta_that_is_small_or_uncertain_is_not_far(evidence_of, delta, error
     assert not looks_far(evidence_of(all_stages_accuracy=0.6 + delta, standard_error=error))
 
 
-@pytest.mark.parametrize(("risk", "z"), [("balanced", 0.5), ("safe", 1.64)])
+@pytest.mark.parametrize(("risk", "z"), [("balanced", 0.25), ("safe", 1.64)])
 def test_risk_sets_how_clearly_the_network_must_win(profile_of, evidence_of, risk, z):
     plan = plan_transfer(profile_of(), replace(AMPLE, risk=risk), evidence=evidence_of())
 

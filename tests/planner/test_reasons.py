@@ -144,7 +144,7 @@ def test_a_plan_to_train_says_on_which_images_the_network_must_win(profile_of, n
     plan = plan_transfer(profile, AMPLE, strategy=strategy)
 
     assert sentences(plan)["acceptance"] == (
-        f"The network replaces the probe only if it is better by 0.5 standard errors on {held_out} that neither has "
+        f"The network replaces the probe only if it is better by 0.25 standard errors on {held_out} that neither has "
         "seen."
     )
 
