@@ -1,9 +1,12 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
 from bottleneck.extraction import fastest_precision
-from bottleneck.finetune.loop import run_training
+from bottleneck.finetune.loop import check_not_diverged, run_training
+from bottleneck.finetune.resume import Course
 from tests.finetune.tasks import Task, codes_in, flat, make_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,3 +162,23 @@ def test_automatic_arithmetic_is_the_fastest_where_predictions_stay(colours):
     training = make_training(colours, precision="auto", head="fresh")
 
     assert training.precision == fastest_precision(training.job.device)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "diverges"),
+    [
+        (0.2, 0.45, False),  # of four classes, where guessing costs 1.39
+        (0.2, 0.5, True),
+        (1.2, 1.4, False),
+        (1.2, 1.6, True),
+        (1.39, 4.0, False),  # who knows nothing may first do worse than guessing
+        (1.39, 6.0, True),
+    ],
+)
+def test_a_loss_that_rises_by_a_fifth_of_guessing_has_diverged_unless_nothing_was_known(first, later, diverges):
+    course = Course()
+    for step in range(1, 41):
+        course.note(first if step <= 10 else later, 0, n_seen=32, step=step)
+
+    with pytest.raises(FloatingPointError, match="the loss rose from") if diverges else nullcontext():
+        check_not_diverged(course, n_classes=4)
