@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 N_TURNED = 1000
 TURNED_SETTINGS: dict[str, Any] = {
-    "steps": 400,
-    "lr": 0.02,
+    "steps": 200,
+    "lr": 0.1,
     "lr_decay": 1.3,
     "min_crop_scale": 0.9,
     "augment": "crop",
     "folds": 1,
 }
-"""Two minutes on two processor cores: one hold-out, hot rates for far data, and crops that keep the digit whole."""
+"""A minute or two on two processor cores: one hold-out, and crops that keep the digit whole."""
 
 
 def demo(

@@ -28,6 +28,13 @@ class LabelledRows:
     weights: NDArray[np.float32]
     n_classes: int
 
+    @property
+    def guessing_loss(self) -> float:
+        """The log-loss of who knows how frequent the classes are, and nothing else."""
+        shares = np.bincount(self.codes, weights=self.weights) / self.weights.sum()
+        shares = shares[shares > 0]
+        return float(-(shares * np.log(shares)).sum())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:

@@ -1,3 +1,4 @@
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from bottleneck.extraction import fastest_precision
+from bottleneck.finetune.batches import LabelledRows
 from bottleneck.finetune.loop import check_not_diverged, run_training
 from bottleneck.finetune.resume import Course
 from tests.finetune.tasks import Task, codes_in, flat, make_training
@@ -167,18 +169,25 @@ def test_automatic_arithmetic_is_the_fastest_where_predictions_stay(colours):
 @pytest.mark.parametrize(
     ("first", "later", "diverges"),
     [
-        (0.2, 0.45, False),  # of four classes, where guessing costs 1.39
-        (0.2, 0.5, True),
-        (1.2, 1.4, False),
-        (1.2, 1.6, True),
-        (1.39, 4.0, False),  # who knows nothing may first do worse than guessing
-        (1.39, 6.0, True),
+        (0.2, 1.25, False),  # of four classes, where guessing costs 1.39
+        (0.2, 1.37, True),
+        (1.0, 1.34, True),
+        (1.2, 3.0, False),  # who knows little may do worse than guessing for a while
+        (1.39, 3.6, True),
     ],
 )
-def test_a_loss_that_rises_by_a_fifth_of_guessing_has_diverged_unless_nothing_was_known(first, later, diverges):
+def test_a_network_that_knew_something_and_now_guesses_has_diverged(first, later, diverges):
     course = Course()
     for step in range(1, 41):
         course.note(first if step <= 10 else later, 0, n_seen=32, step=step)
 
     with pytest.raises(FloatingPointError, match="the loss rose from") if diverges else nullcontext():
-        check_not_diverged(course, n_classes=4)
+        check_not_diverged(course, guessing=math.log(4))
+
+
+def test_guessing_costs_the_entropy_of_the_classes():
+    learned = LabelledRows(
+        rows=np.arange(4), codes=np.array([0, 0, 0, 2]), weights=np.array([1, 1, 1, 3], dtype=np.float32), n_classes=3
+    )
+
+    assert learned.guessing_loss == pytest.approx(math.log(2))
