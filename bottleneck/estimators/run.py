@@ -36,6 +36,7 @@ from bottleneck.estimators.watch import Watch
 from bottleneck.extraction import Extractor, Precision, using_threads
 from bottleneck.finetune import EpochRecord, Expected, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.ranks import ALONE, Ranks
+from bottleneck.finetune.recipe import choose_refit
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.screen import MAX_ROWS
 from bottleneck.images import ImageSource, subset
@@ -383,7 +384,8 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
     """Return the settings with the plan's numbers wherever the user left "auto"."""
     assert isinstance(strategy, FineTune | Scratch)
     # A training that begins anew is as long as two of which the second goes on from the first.
-    alone = isinstance(strategy, FineTune) and (settings.refit == "anew" or not backbone.pretrained)
+    anew = choose_refit(settings, pretrained=backbone.pretrained) == "anew"
+    alone = isinstance(strategy, FineTune) and anew
     planned: dict[str, Any] = {
         "steps": 2 * strategy.steps if alone else strategy.steps,
         "folds": strategy.folds,

@@ -147,7 +147,8 @@ def open_fold(run: Run, start: Probe, features: FrozenFeatures, settings: FineTu
     recipe = recipe_for(run.extractor.backbone, settings, n_images=len(rows))
     run.ranks.check_same(**facts_of(whole, recipe, seed=run.seed))
     folds = whole.deal_folds(recipe.cross_fit.n_folds, rng)
-    train, held = np.flatnonzero(folds.train[0]), np.flatnonzero(folds.held_out[0])
+    # The last fold: fine-tuning will be compared on the first one.
+    train, held = np.flatnonzero(folds.train[-1]), np.flatnonzero(folds.held_out[-1])
     if len(held) < 2:
         raise InvalidInputError("too few different images of a class to hold any out")
     head = whole.refitted_on(train, seed=run.seed)

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from bottleneck.errors import InvalidInputError
 from bottleneck.finetune.average import Weights
 from bottleneck.finetune.checkpoints import Snapshot
-from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, score_proba
+from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, gain_of, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.finetune.recipe import Recipe, gentler
@@ -30,6 +30,12 @@ CHECKED_IMAGES = 2000
 MOST_GENTLER = 4
 """How often rates are lowered because training diverges. How high they may be depends on the network: a head rate of
 0.1 was best for a ResNet-20 and for the embedded backbone, and destroyed MobileNetV2 within ten steps."""
+
+LOST_Z = 1.5
+"""Standard errors by which a network must be worse than the probe for its rates to count as too high."""
+
+FEW_GROUPS = 5
+"""Held-out groups under which all folds are held out in turn."""
 
 LAST = "network of the last fold"
 """The name by which its weights are kept."""
@@ -92,7 +98,7 @@ class CrossFitted:
 def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     """Fine-tune in each fold that is used and score its held-out images along the path.
 
-    Where a training diverges, it and those after it have lower rates.
+    Where a training diverges, or the first one is clearly worse than the probe, it and those after it have lower rates.
 
     Raises
     ------
@@ -106,6 +112,8 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     plan = job.recipe.cross_fit
     folds = probe.deal_folds(plan.n_folds, np.random.default_rng(job.seed))
     n_used = min(plan.n_used, len(folds))
+    if n_used and probe.groups is not None and len(np.unique(probe.groups[folds.held_out[0]])) < FEW_GROUPS:
+        n_used = len(folds)  # one hold-out would be next to no evidence
     held_out = np.flatnonzero(folds.held_out[:n_used].any(axis=0))
     # Images of one group err together: one group is one piece of evidence, of which nothing can be said.
     if len(held_out if probe.groups is None else np.unique(probe.groups[held_out])) < 2:
@@ -127,7 +135,7 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
                 steps=steps,
                 n_folds_left=n_used - fold,
             )
-            path, kept = gentler_until_it_holds(job, fit, stage=stage, times=times)
+            path, kept = gentler_until_it_holds(job, fit, partial(check_not_lost, job, probe, held), stage, times)
             finished = {stage: kept}
             if fold == n_used - 1 and job.recipe.refit == "continue":
                 finished[LAST] = last = Snapshot(facts={}, tensors=path.end)
@@ -151,9 +159,11 @@ def diverged(stage: str) -> str:
 
 
 def gentler_until_it_holds(
-    job: Job, fit: Callable[[Job], tuple[Path, Snapshot]], *, stage: str, times: int
+    job: Job, fit: Callable[[Job], tuple[Path, Snapshot]], check: Callable[[Snapshot], None], stage: str, times: int
 ) -> tuple[Path, Snapshot]:
     """Return what ``fit`` does, at lower and lower rates as long as training diverges.
+
+    At the first rates, ``check`` may also find that they were too high for what was known.
 
     Raises
     ------
@@ -164,6 +174,8 @@ def gentler_until_it_holds(
     while True:
         try:
             path, fitted = fit(replace(job, recipe=gentler(job.recipe, times)))
+            if times == 0:
+                check(fitted)
         except FloatingPointError as exc:
             if times == MOST_GENTLER:
                 raise
@@ -173,6 +185,20 @@ def gentler_until_it_holds(
             job.keep({diverged(stage): Snapshot(facts={"gentler": times})})
         else:
             return path, replace(fitted, facts={**fitted.facts, "gentler": times})
+
+
+def check_not_lost(job: Job, probe: Probe, rows: NDArray[np.int64], kept: Snapshot) -> None:
+    """Raise if a network is clearly worse than the probe on held-out ``rows``.
+
+    Raises
+    ------
+    FloatingPointError
+        It is.
+    """
+    held_out = held_out_of(job, probe, kept, rows=rows)
+    gain, standard_error = gain_of(held_out.correct[:, -1].astype(float), held_out)
+    if gain < -LOST_Z * standard_error:
+        raise FloatingPointError(f"on {len(rows)} images held out it was {100 * -gain:.1f} points worse than the probe")
 
 
 def fit_fold(

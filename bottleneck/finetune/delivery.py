@@ -1,8 +1,9 @@
 """The network to deliver once fine-tuning has beaten the probe: one that has learned from all images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bottleneck.finetune.average import Weights, weights_of
@@ -40,15 +41,16 @@ def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: 
         # Of several processes each is interrupted at another step.
         if cross_fitted.last is None or (isinstance(stop, KeyboardInterrupt) and job.ranks.count > 1):
             raise
-        network = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps).at(comparison.alpha)
-        resumable = isinstance(stop, RESUMABLE) and job.has_checkpoint
-        return Delivered(network=network, stopped=reason_of(stop), resumable=resumable)
+        stopped, resumable = reason_of(stop), isinstance(stop, RESUMABLE) and job.has_checkpoint
+    # Only now is the memory of the training that was stopped free.
+    network = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps).at(comparison.alpha)
+    return Delivered(network=network, stopped=stopped, resumable=resumable)
 
 
 def path_to(job: Job, probe: Probe, end: Weights, *, steps: int) -> Path:
-    """Return the path from the probe of all images to the weights of a fold."""
-    network = build_network(job.backbone, probe.head, recipe=job.recipe, device=job.device)
-    there = {name: tensor.to(job.device) for name, tensor in end.items()}
+    """Return the path, on the processor, from the probe of all images to the weights of a fold."""
+    network = build_network(job.backbone, probe.head, recipe=job.recipe, device=torch.device("cpu"))
+    there = {name: tensor.cpu() for name, tensor in end.items()}
     return Path(network=network, start=weights_of(network), end=there, steps=steps)
 
 
@@ -68,7 +70,12 @@ def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Co
 
 
 def path_on_all(job: Job, probe: Probe, *, steps: int, begin: Weights | None) -> Path:
-    """Return the path from the probe to the network trained on all images, from the weights ``begin`` or the probe."""
+    """Return the path from the probe to the network trained on all images, from the weights ``begin`` or the probe.
+
+    In the former the head and all layers have learned already: none of them waits.
+    """
+    if begin is not None:
+        job = replace(job, recipe=replace(job.recipe, freeze_epochs=0, unfreeze_every=0))
     codes = codes_of(probe.labels, probe.head)
     pace = share_of_time(job, steps, Ahead(trainings=1, images=min(CHECKED_IMAGES, len(codes))))
     stage = "fine-tuning, all images"
@@ -95,6 +102,6 @@ def check_not_collapsed(correct: NDArray[np.bool_], weights: NDArray[np.float32]
     accuracy, error = mean_and_se(correct.astype(float), weights)
     if accuracy < comparison.tuned_accuracy - COLLAPSE_Z * max(error, comparison.standard_error):
         raise FloatingPointError(
-            f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these "
-            f"and {comparison.tuned_accuracy:.3f} on images unseen in the folds"
+            f"the network trained on all images collapsed, with an accuracy of {accuracy:.3f} on these, "
+            f"where {comparison.tuned_accuracy:.3f} were expected on unseen ones"
         )

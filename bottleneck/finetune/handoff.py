@@ -24,7 +24,7 @@ from bottleneck.finetune.crossfit import (
     take_rows,
     whole_hand_off,
 )
-from bottleneck.finetune.delivery import best_network
+from bottleneck.finetune.delivery import Delivered, best_network
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
@@ -179,7 +179,7 @@ def finetune(
     began = clock()
     try:
         with ranks.telling(*FAILURES):
-            ranks.check_same(**facts_of(probe, recipe, seed=seed))
+            ranks.check_same(**facts_of(probe, recipe, seed=seed), **{"expected gain": expected})
             job = open_job(
                 subset(source, rows),
                 backbone=backbone,
@@ -276,9 +276,10 @@ def compare_and_deliver(
 ) -> FineTuneResult:
     """Fine-tune in folds; if that beats the probe, deliver what came of it."""
     cross_fitted = cross_fit(job, probe)
+    from_nothing = job.recipe.fresh_head or not job.backbone.pretrained
     job.timing.folds = job.clock() - began
     also = f"{about_rates(job.recipe, cross_fitted)}{about(mirror)}{went_on(job)}"
-    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, expected=expected)
+    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
     if not comparison.accepted:
         return FineTuneResult(
             accepted=False,
@@ -293,6 +294,7 @@ def compare_and_deliver(
     lasting = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
     delivered = best_network(lasting, probe, cross_fitted, comparison)
     job.timing.refit = job.clock() - began - job.timing.folds
+    steps = about_steps(job.recipe, cross_fitted, delivered)
     if delivered.stopped:
         also += f" Training on all images stopped: {delivered.stopped}. The network of the last fold is delivered."
         also += f" {GOES_ON.format(job.checkpoints.folder)}" if delivered.resumable and job.checkpoints else ""
@@ -303,8 +305,7 @@ def compare_and_deliver(
         head=as_head(delivered.network, probe.head),
         history=tuple(job.history),
         comparison=comparison,
-        message=f"Fine-tuning ({about_steps(job.recipe, cross_fitted)}, alpha {comparison.alpha:g}) is kept. "
-        f"{sentence(comparison)}{also}",
+        message=f"Fine-tuning ({steps}, alpha {comparison.alpha:g}) is kept. {sentence(comparison)}{also}",
         mirror=mirror,
         resumable=delivered.resumable,
         fold_seconds=job.timing.folds,
@@ -324,13 +325,14 @@ def sentence(comparison: Comparison) -> str:
         f"On {comparison.n_images} images that neither had seen, fine-tuning was right "
         f"{100 * comparison.measured:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
         f"with a standard error of {100 * comparison.standard_error:.1f}{weighed}; "
-        f"more than {comparison.z:g} standard errors were asked for."
+        f"more than {comparison.z:g} times this doubt was asked for."
     )
 
 
-def about_steps(recipe: Recipe, cross_fitted: CrossFitted) -> str:
+def about_steps(recipe: Recipe, cross_fitted: CrossFitted, delivered: Delivered) -> str:
     """Say how many steps the delivered network took."""
-    return f"{cross_fitted.steps} steps" if recipe.refit == "anew" else f"twice {cross_fitted.steps} steps"
+    once = recipe.refit == "anew" or delivered.stopped
+    return f"{'' if once else 'twice '}{cross_fitted.steps} steps"
 
 
 def went_on(job: Job) -> str:
@@ -344,7 +346,7 @@ def about_rates(recipe: Recipe, cross_fitted: CrossFitted) -> str:
     if cross_fitted.gentler == 0:
         return ""
     planned, lowered = (each.learning_rates[-1] for each in (recipe, gentler(recipe, cross_fitted.gentler)))
-    return f" Training diverged at a learning rate of {planned:.2g}; {lowered:.2g}, and less in early layers, held."
+    return f" A learning rate of {planned:.2g} was too high; {lowered:.2g}, and less in early layers, held."
 
 
 def about(mirror: MirrorCheck | None) -> str:

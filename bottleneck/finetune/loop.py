@@ -1,5 +1,6 @@
 """The training loop: a ladder of fit_loop, run_epoch and train_step."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -25,6 +26,8 @@ KNOWS, FORGOTTEN = 0.8, 0.93
 """A network whose loss began below the first share of what guessing costs, and lies above the second, has forgotten
 what it knew: its rates are too high for it. MobileNetV2 came to the cost of guessing within sixty steps at the rates
 for far images, and stayed there; where these rates were good losses rose to 0.86 of it at most, and fell again."""
+RISE = 0.2
+"""Of the logarithm of the number of classes: where one of them is rare, guessing costs little and losses are noisy."""
 ASTRAY = 2.5
 """One that knows little, with random weights nothing, may do so many times worse than guessing for a while."""
 
@@ -131,7 +134,7 @@ def run_epoch(
         course.factor = rate_factor(position, warmup_fraction=job.recipe.warmup_fraction)
         loss, n_correct = train_step(training, batch, epoch=epoch, factor=course.factor)
         course.note(loss, n_correct, n_seen=len(batch.rows), step=training.pace.step)
-        check_not_diverged(course, guessing=training.learned.guessing_loss)
+        check_not_diverged(course, guessing=training.learned.guessing_loss, n_classes=training.learned.n_classes)
         after_step()
         rate = rates[-1] * course.factor
         shown = f"loss {course.loss:.3f}, accuracy {course.accuracy:.3f}, lr {rate:.2g}"
@@ -148,7 +151,7 @@ def run_epoch(
     )
 
 
-def check_not_diverged(course: Course, *, guessing: float) -> None:
+def check_not_diverged(course: Course, *, guessing: float, n_classes: int) -> None:
     """Raise if the network has forgotten what it knew, as it does where rates are too high for it.
 
     Raises
@@ -156,7 +159,10 @@ def check_not_diverged(course: Course, *, guessing: float) -> None:
     FloatingPointError
         It has.
     """
-    allowed = guessing * (FORGOTTEN if course.first_loss < KNOWS * guessing else ASTRAY)
+    if course.first_loss < KNOWS * guessing:
+        allowed = max(FORGOTTEN * guessing, course.first_loss + RISE * math.log(n_classes))
+    else:
+        allowed = ASTRAY * max(guessing, course.first_loss)
     if course.n_seen_in_all > FEW_IMAGES and course.recent_loss > allowed:
         raise FloatingPointError(
             f"the loss rose from {course.first_loss:.2f} to {course.recent_loss:.2f} by step {course.step}"

@@ -68,6 +68,7 @@ def fit_path(
     start = weights_of(network)
     if begin is not None:
         network.load_state_dict(begin)
+        take_weights_of_first(job.ranks, network)
     training = start_training(job, network, learned, stage=stage, pace=pace)
     end = run_training(training)
     job.timing.step = pace.step_seconds

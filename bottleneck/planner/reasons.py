@@ -137,11 +137,11 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
         sentence=f"{strategy.steps:,} of the recipe's {full(n_samples):,} steps of "
         f"{strategy.batch_size} images fit the time; about {duration(training.seconds.value)} in all.",
     )
-    on = "all images, in folds," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images"
+    on = "all images, fold by fold," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images"
     accept = Reason(
         rule="acceptance",
-        sentence=f"The network replaces the probe only if it is better by {strategy.accept_z} standard errors on {on} "
-        "that neither has seen.",
+        sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "
+        f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt.",
     )
     return (*_rates_reason(request.evidence, strategy), *_scale_reason(request, strategy), steps, accept)
 

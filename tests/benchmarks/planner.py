@@ -42,12 +42,12 @@ from threadpoolctl import threadpool_limits
 
 from bottleneck.errors import TransferWarning
 from tests.benchmarks.planner_cells import BACKBONES, STRATEGIES, Cell, Record, load_named, run_cell
-from tests.benchmarks.planner_replay import play
+from tests.benchmarks.planner_replay import NEEDED, play
 from tests.benchmarks.planner_summary import draw_frontier, policy_lines, signal_lines
 from tests.benchmarks.planner_tasks import SIZES, TASKS, draw, task_images
 
 VERSION = 2
-DEFAULT_STRATEGIES = ("probe", "all_stages_probe", "finetune_far", "raw_near", "raw_far")
+DEFAULT_STRATEGIES = NEEDED
 """What a replay needs. Training from scratch is for the largest cells alone, and asked for by name."""
 FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """What may go wrong in a cell and should not end a run of hours."""

@@ -4,8 +4,9 @@ A cell is a task, a backbone, a number of training images and a seed. Strategies
 run is opened, features extracted and the probe fitted once, by the same functions as ``TransferClassifier.fit``, and
 every strategy is charged with it. ``finetune_near`` and ``finetune_far`` are ``strategy="finetune"`` with the planner's
 two recipes, taken apart so that each part is timed, and the network trained on all images is known even where the
-comparison rejects it. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images, of
-twice the steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
+comparison rejects it; ``finetune_short`` is the recipe for far images with a third of the steps, as the planner takes
+it where time is short. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images,
+of twice the steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
 """
 
 import base64
@@ -46,13 +47,16 @@ from bottleneck.finetune import train_from_scratch
 from bottleneck.finetune.compare import HeldOut
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
+from bottleneck.planner.costs import SHORTEST_FINETUNING
 from bottleneck.progress import silent
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly, pixels_of
 from tests.benchmarks.planner_signals import layer_accuracies
 from tests.benchmarks.planner_tasks import TaskImages, take
 from tests.finetune.resnet20 import ResNet20
 
-STRATEGIES = ("probe", "all_stages_probe", "finetune_near", "finetune_far", "raw_near", "raw_far", "scratch")
+PROBES, FINETUNINGS = ("probe", "all_stages_probe"), ("finetune_near", "finetune_far", "finetune_short")
+STRATEGIES = (*PROBES, *FINETUNINGS, "raw_near", "raw_far", "scratch")
+SHORT = 1 / 3
 BACKBONES = ("resnet20_cifar10", "embedded", "mobilenet_v2")
 
 Record = dict[str, Any]
@@ -155,10 +159,10 @@ def run_strategy(strategy: str, probed: Probed, settings: FineTuneSettings) -> R
             return probe_record(probed)
         case "all_stages_probe":
             return all_stages_record(probed)
-        case "finetune_near" | "finetune_far" | "raw_near" | "raw_far":
-            return finetune_record(strategy, probed, settings)
-        case _:
+        case "scratch":
             return scratch_record(probed, settings)
+        case _:
+            return finetune_record(strategy, probed, settings)
 
 
 def run_probe(cell: Cell, images: TaskImages, rows: NDArray[np.int64], backbone: Backbone, *, cache_dir: str) -> Probed:
@@ -241,9 +245,11 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     with watch.timing("start"):
         start = start_of_finetuning(run, probe, probed.features)
     training = TrainingSet(run=run, head=start.head, features=joined(probed.features, start.layers), test=probed.test)
+    assert settings.steps != "auto"
+    if regime == "short":
+        settings = replace(settings, steps=max(SHORTEST_FINETUNING, round(SHORT * settings.steps)))
     with using_threads(run.rates.train_threads):
         if kind == "raw":
-            assert settings.steps != "auto"
             steps = 2 * settings.steps if given.steps == "auto" else given.steps
             plainly = replace(settings, refit="anew", steps=steps)
             result = finetune_plainly(training, plainly, watch)

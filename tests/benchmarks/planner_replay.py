@@ -5,7 +5,7 @@ and names one of the deliveries that the records hold:
 
 - ``probe``, ``all_stages_probe`` (``all_stages`` falls back on the penultimate probe where that is better out of fold);
 - ``finetune_far``, in some cells ``finetune_near``: with comparison, blend and fallback, as the library delivers them;
-  held-out images are compared anew, as it does today;
+  held-out images are compared anew, as it does today; ``finetune_short``: the same with a third of the steps;
 - ``raw_near``, ``raw_far``: one training on all images, without comparison, blend or fallback;
 - ``bake_off``: the network of ``raw_far`` if that of the fold beat the probe on its held-out images, else the probe;
 - ``bake_off_all``: whichever of both probes and fine-tuning was best out of fold, after all were run;
@@ -30,12 +30,13 @@ from bottleneck.finetune import Comparison, Expected
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import MOST_GENTLER
 from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
+from bottleneck.planner.alternatives import ACCEPT_Z
 from bottleneck.planner.gain import expected_gain
 from bottleneck.planner.records import Layers
-from tests.benchmarks.planner_cells import Record, unpacked
+from tests.benchmarks.planner_cells import FINETUNINGS, Record, unpacked
 
 Clock = Literal["wall", "cpu"]
-NEEDED = ("probe", "all_stages_probe", "finetune_far", "raw_near", "raw_far")
+NEEDED = ("probe", "all_stages_probe", "finetune_far", "finetune_short", "raw_near", "raw_far")
 RIVALS = (*NEEDED, "finetune_near", "scratch")
 """What the best of is taken, to measure regret."""
 SHARED_PARTS = ("open", "extract", "probe")
@@ -67,10 +68,11 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What a planner sees of a cell."""
+    """What a planner sees of a cell, and how clearly a network must win in it."""
 
     profile: Profile
     evidence: ProbeEvidence
+    z: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -104,21 +106,23 @@ class Score:
     seconds_raw: NDArray[np.float64]
 
 
-def play(records: Iterable[Record], *, clock: Clock = "wall") -> list[PlayedCell]:
-    """Return the cells in which every strategy that is needed was run."""
+def play(records: Iterable[Record], *, clock: Clock = "wall", z: float = ACCEPT_Z["balanced"]) -> list[PlayedCell]:
+    """Return the cells in which every strategy that is needed was run; networks are accepted at ``z``."""
     found: dict[tuple[object, ...], dict[str, Record]] = {}
     for record in records:
         if "error" not in record:
             key = (record["seed"], record["n"], record["backbone"], record["task"])
             found.setdefault(key, {})[record["strategy"]] = record
-    return [played(runs, clock=clock) for runs in found.values() if all(name in runs for name in NEEDED)]
+    return [played(runs, clock=clock, z=z) for runs in found.values() if all(name in runs for name in NEEDED)]
 
 
-def played(runs: dict[str, Record], *, clock: Clock) -> PlayedCell:
+def played(runs: dict[str, Record], *, clock: Clock, z: float) -> PlayedCell:
     """Return one cell from the records of its strategies."""
     probe = runs["probe"]
     known = Known(
-        profile=known_fields(Profile, probe["profile"]), evidence=known_fields(ProbeEvidence, probe["evidence"])
+        profile=known_fields(Profile, probe["profile"]),
+        evidence=known_fields(ProbeEvidence, probe["evidence"]),
+        z=z,
     )
     return PlayedCell(
         task=probe["task"],
@@ -169,7 +173,7 @@ def all_deliveries(
     for name in ("raw_near", "raw_far"):
         correct = right(runs[name]["predictions"])
         found[name] = Delivery(correct=correct, seconds=seconds(name, (*shared, *PLAIN_PARTS)))
-    for name in ("finetune_near", "finetune_far"):
+    for name in FINETUNINGS:
         if name in runs:
             run, alpha = runs[name], alpha_of(runs[name], known)
             codes = run["path_predictions"][ALPHAS.index(alpha) - 1] if alpha else run["start_predictions"]
@@ -203,7 +207,7 @@ def compared_anew(run: Record, known: Known) -> Comparison | None:
     starts_from: Layers = "penultimate" if run["starts_from"] == "probe" else "all_stages"
     gain = expected_gain(known.evidence, known.profile, starts_from=starts_from)
     expected = Expected(gain=gain.mean, spread=gain.spread)
-    return compare(held_out, z=run["comparison"]["z"], expected=expected)
+    return compare(held_out, z=known.z, expected=expected)
 
 
 def alpha_of(run: Record, known: Known) -> float:
@@ -246,6 +250,12 @@ def planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
             return "scratch"
 
 
+def hurried_planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
+    """Choose as ``plan_transfer`` does, with time for a third of the steps."""
+    choice = planner(evidence, profile)
+    return "finetune_short" if choice in FINETUNINGS else choice
+
+
 def rule_of_thumb(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
     """Choose as the rule of thumb does, which has no fallback; cells without a scratch run get hot fine-tuning."""
     advice = plan_transfer(profile, AMPLE, evidence=evidence).rule_of_thumb.strategy
@@ -265,6 +275,7 @@ def always(name: str) -> Policy[Any]:
 
 POLICIES: dict[str, Policy[Any]] = {
     "planner": planner,
+    "planner, a third of the steps": hurried_planner,
     "rule of thumb": rule_of_thumb,
     "always probe": always("probe"),
     "always all stages": always("all_stages_probe"),

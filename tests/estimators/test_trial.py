@@ -65,7 +65,7 @@ def tried(classifier, X, y, **given):
     return run_trial(run, plan.trial, probe, features, limit=plan.training_limit, began=time.monotonic())
 
 
-def test_a_run_of_a_trial_is_the_first_fold_of_a_fine_tuning_of_so_many_steps(make, blind, data):
+def test_a_run_of_a_trial_is_the_last_fold_of_a_fine_tuning_of_so_many_steps(make, blind, data):
     run, probe, plan, features = waiting(make(), *data)
     assert isinstance(features, Features)
     settings = replace(STEPS, lr=plan.trial.recipes[0].lr, lr_decay=plan.trial.recipes[0].lr_decay, folds=3)
@@ -86,7 +86,7 @@ def test_a_run_of_a_trial_is_the_first_fold_of_a_fine_tuning_of_so_many_steps(ma
         **given,
     )
     folds = whole.deal_folds(3, np.random.default_rng(0))
-    train, held = np.flatnonzero(folds.train[0]), np.flatnonzero(folds.held_out[0])
+    train, held = np.flatnonzero(folds.train[-1]), np.flatnonzero(folds.held_out[-1])
     _, kept = fit_fold(job, whole, train, held, stage="by hand", steps=12, n_folds_left=1)
     scores = {name: tensor.numpy() for name, tensor in kept.tensors.items()}
     by_hand = compare(HeldOut(**scores, weights=job.weights[held], groups=held), z=0.5)

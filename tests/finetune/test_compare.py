@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bottleneck.finetune.compare import ALPHAS, Expected, HeldOut, compare, score_proba
+from bottleneck.finetune.compare import ALPHAS, SHARES, Expected, HeldOut, compare, score_proba
 
 
 def held_out(correct: np.ndarray, weights: np.ndarray | None = None) -> HeldOut:
@@ -65,9 +65,38 @@ def test_what_was_expected_counts_the_more_the_fewer_images_there_are():
     few, many = (held_out(random_correct([0.6] * 5, n_images=n)) for n in (12, 4000))
     promise = Expected(gain=0.1, spread=0.05)
 
-    assert compare(few, z=0.5, expected=promise).accepted
-    assert not compare(many, z=0.5, expected=promise).accepted
-    assert compare(few, z=0.5, expected=promise).gain > 5 * compare(many, z=0.5, expected=promise).gain
+    by_few, by_many = (compare(images, z=0.5, expected=promise) for images in (few, many))
+
+    share = np.mean(SHARES[2:])
+    assert abs(by_few.gain - share * 0.1) < abs(by_few.measured - share * 0.1) / 4
+    assert by_many.gain == pytest.approx(by_many.measured, abs=0.01)
+
+
+def test_what_is_no_better_on_held_out_images_is_never_kept():
+    """Whatever was expected: it replaces the probe only if it is better on images that neither has seen."""
+    alike = held_out(random_correct([0.6], n_images=12).repeat(5, axis=1))
+
+    comparison = compare(alike, z=0.0, expected=Expected(gain=0.2, spread=0.01))
+
+    assert comparison.gain > 0.1
+    assert not comparison.accepted
+
+
+def test_no_more_is_gained_than_there_is_to_gain():
+    correct = np.ones((20, 5), dtype=bool)
+    correct[0, 0] = False
+
+    comparison = compare(held_out(correct), z=0.0, expected=Expected(gain=0.3, spread=0.02))
+
+    assert comparison.accepted
+    assert comparison.tuned_accuracy == 1
+
+
+def test_the_end_alone_counts_where_the_path_leads_through_nothing():
+    correct = random_correct([0.3, 0.1, 0.1, 0.1, 0.55])
+
+    assert not compare(held_out(correct), z=0.5).accepted
+    assert compare(held_out(correct), z=0.5, end_alone=True).alpha == 1
 
 
 def test_clear_loss_is_rejected_whatever_was_expected():

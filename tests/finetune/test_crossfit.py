@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +10,16 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from bottleneck.errors import BudgetError, InvalidInputError
+from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS
-from bottleneck.finetune.crossfit import codes_of, cross_fit, take_rows, whole_hand_off
+from bottleneck.finetune.crossfit import (
+    check_not_lost,
+    codes_of,
+    cross_fit,
+    gentler_until_it_holds,
+    take_rows,
+    whole_hand_off,
+)
 from bottleneck.finetune.path import check_time_left
 from tests.finetune.slow import WorkClock, slow_task
 from tests.finetune.tasks import Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
@@ -141,11 +150,47 @@ def test_networks_near_the_probe_predict_as_the_probe_does(colours):
         np.testing.assert_allclose(held_out.log_loss[:, column], held_out.log_loss[:, 0], atol=1e-4)
 
 
-def test_one_group_held_out_is_too_little_to_compare_by(colours):
-    groups = np.arange(60) // 30
-
+def test_one_group_is_too_little_to_compare_by(colours):
     with pytest.raises(InvalidInputError, match="or groups"):
-        cross_fit(make_job(colours, steps=1, folds=1), replace(probe_of(colours), groups=groups))
+        cross_fit(make_job(colours, steps=1, folds=1), replace(probe_of(colours), groups=np.zeros(60, dtype=int)))
+
+
+def test_few_groups_are_all_held_out_in_turn(colours):
+    few, many = (
+        cross_fit(make_job(colours, steps=1, folds=1), replace(probe_of(colours), groups=np.arange(60) // size))
+        for size in (20, 3)
+    )
+
+    assert len(few.held_out.weights) == 60
+    assert len(many.held_out.weights) < 30
+
+
+@pytest.mark.parametrize("n_worse, loses", [(12, True), (1, False)])
+def test_a_network_that_is_clearly_worse_on_held_out_images_has_lost(colours, n_worse, loses):
+    rows = np.arange(30)
+    correct = torch.ones(30, len(ALPHAS), dtype=torch.bool)
+    correct[:n_worse, -1] = False
+    scores = {"correct": correct, "log_loss": torch.zeros(30, len(ALPHAS)), "margin": torch.zeros(30, len(ALPHAS))}
+    kept = Snapshot(facts={}, tensors=scores)
+
+    with pytest.raises(FloatingPointError, match=r"40\.0 points worse") if loses else nullcontext():
+        check_not_lost(make_job(colours), probe_of(colours), rows, kept)
+
+
+def test_rates_that_lose_are_lowered_once(colours):
+    tried = []
+
+    def fit(job):
+        tried.append(job.recipe.learning_rates[-1])
+        return None, Snapshot(facts={})
+
+    def check(kept):
+        raise FloatingPointError("it lost")
+
+    _, kept = gentler_until_it_holds(make_job(colours, lr=0.1, lr_decay=1.3), fit, check, "a fold", 0)
+
+    assert tried == [0.1, 0.05]
+    assert kept.facts == {"gentler": 1}
 
 
 def test_rates_too_high_for_a_network_are_lowered_until_training_holds(staged):

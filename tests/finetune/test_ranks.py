@@ -56,7 +56,7 @@ def assert_as_alone(name: str, answers: Answers) -> None:
     alone = getattr(ranked_run, name)(ALONE)
     for found in answers:
         assert found[name]["losses"] == answers[0][name]["losses"]
-        np.testing.assert_allclose(found[name]["losses"], alone["losses"], rtol=1e-4)
+        np.testing.assert_allclose(found[name]["losses"], alone["losses"], rtol=1e-4, atol=1e-8)
         for field in alone.keys() & {"weights", "coef"}:
             assert found[name][field] == answers[0][name][field]
             np.testing.assert_allclose(found[name][field], alone[field], rtol=1e-3, atol=1e-4)

@@ -132,7 +132,7 @@ def test_a_plan_to_train_says_that_rates_may_turn_out_lower(profile_of):
 @pytest.mark.parametrize(
     ("n", "strategy", "held_out"),
     [
-        (99, "finetune", "all images, in folds,"),
+        (99, "finetune", "all images, fold by fold,"),
         (300, "finetune", "100 images"),
         (4_000, "finetune", "1,000 images"),
         (300, "scratch", "100 images"),
@@ -144,8 +144,8 @@ def test_a_plan_to_train_says_on_which_images_the_network_must_win(profile_of, n
     plan = plan_transfer(profile, AMPLE, strategy=strategy)
 
     assert sentences(plan)["acceptance"] == (
-        f"The network replaces the probe only if it is better by 0.25 standard errors on {held_out} that neither has "
-        "seen."
+        f"The network replaces the probe only if it is better on {held_out} that neither has seen, and its gain, "
+        "weighed against what is expected, exceeds 0.25 times what is left of doubt."
     )
 
 
