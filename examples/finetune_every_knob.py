@@ -50,6 +50,7 @@ settings = FineTuneSettings(
     ema=0.9,
     precision="float32",
     folds=1,
+    refit="continue",  # with the network of the fold; "anew" with the probe
     acceptance_z=0.5,
 )
 

@@ -110,7 +110,8 @@ class TransferClassifier(ClassifierMixin, RecordParams):  # type: ignore[misc]  
     skipped_ : tuple of ImageFailure
         Images left out of ``fit`` because ``on_error="skip"``.
     accuracy_cv_ : float
-        Out-of-fold accuracy of the delivered classifier, in [0, 1].
+        Out-of-fold accuracy of the delivered classifier, in [0, 1]; of a fine-tuned one the probe's on the images held
+        out, and the gain as far as these and what was expected tell.
     cache_report_ : CacheReport
         How many images were extracted, and found in the cache.
     n_features_in_ : int

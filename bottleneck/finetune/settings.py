@@ -77,8 +77,8 @@ class FineTuneSettings:
         Arithmetic of the training steps; weights are always float32. "auto": bfloat16 where the hardware multiplies in
         it, and the network's first predictions stay the same.
     acceptance_z : float or "auto"
-        The gain over the probe must exceed this many of its standard deviations. 0.5 loses least on average;
-        1.64 is for those who want to be sure.
+        The gain over the probe must exceed this many of its standard deviations. "auto": 0.25 where it is weighed
+        against what the planner expects, else 0.5; 1.64 is for those who want to be sure.
     folds : int or "auto"
         Folds of the comparison with the probe; 1 is one hold-out, of a third of the images or, from 3,000 on, of a
         quarter. "auto": 3 folds below 100 images, then one hold-out.

@@ -43,8 +43,7 @@ SHORTFALL, SHORTFALL_SPREAD = 0.05, 0.1
 """Assumption, to be fitted to cells: the share of the headroom that a whole training gains beyond a trial of 15 % of
 its steps, and how much that varies."""
 TRIAL_Z = 0.5
-"""Standard errors by which another recipe must do better in a trial than the one that the evidence suggests: as many as
-a network has to beat its probe by."""
+"""Standard errors by which another recipe must do better in a trial than the one that the evidence suggests."""
 INTERVAL_Z = 1.645
 """Bounds of accuracies are 90 % intervals."""
 CURVE_EXPONENT = -0.5

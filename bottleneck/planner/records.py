@@ -151,10 +151,10 @@ class TrialRun:
     regime : {"near", "far"}
         The recipe.
     gain, standard_error : float
-        Mean difference in correctness from the probe that it started from, at the best point of the path between the
+        Mean difference in correctness from the probe that it started from, over the far half of the path between the
         two, and its standard error over the images.
     alpha : float
-        That point: 0 is the probe, 1 the network as it was trained.
+        The best point of the path, 1 being the network as it was trained; 0 if the probe was as good.
 
     Raises
     ------
@@ -188,7 +188,7 @@ class Trial:
     seconds : float
         Wall time of all of it.
     diverged : tuple of {"near", "far"}
-        Recipes with which the loss was no longer a number.
+        Recipes with which the network forgot what it knew.
     stopped : str
         What ended the trial early; empty if nothing did.
 
@@ -320,7 +320,7 @@ class FineTune:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scratch:
-    """Training of all layers from random weights, accepted by the same test as fine-tuning."""
+    """Training of all layers from random weights, accepted as fine-tuning is, but with nothing to be expected."""
 
     lr: float
     steps: int
