@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from bottleneck.backbones import Backbone, has_layer_norm, load_backbone
+from bottleneck.backbones import Backbone, load_backbone
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import wrong_parameter
 from bottleneck.estimators.frozen import (
@@ -28,6 +28,7 @@ from bottleneck.estimators.limits import (
     pixels_limit,
     settle_disk,
 )
+from bottleneck.estimators.planned import expect, planned_settings
 from bottleneck.estimators.resuming import Begun, begin, checkpoint_folder, finish
 from bottleneck.estimators.screening import screen_early_stages, screen_layers
 from bottleneck.estimators.signals import measure_neighbours, measure_shift
@@ -36,7 +37,6 @@ from bottleneck.estimators.watch import Watch
 from bottleneck.extraction import Extractor, Precision, using_threads
 from bottleneck.finetune import EpochRecord, Expected, FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.ranks import ALONE, Ranks
-from bottleneck.finetune.recipe import choose_refit
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.screen import MAX_ROWS
 from bottleneck.images import ImageSource, subset
@@ -49,14 +49,11 @@ from bottleneck.planner import (
     ProbeEvidence,
     Profile,
     Scratch,
-    Strategy,
     StrategyName,
     better_probe,
     percent,
     plan_transfer,
 )
-from bottleneck.planner.gain import expected_gain
-from bottleneck.planner.records import Layers
 from bottleneck.profiling import Rates
 from bottleneck.progress import ProgressCallback
 
@@ -288,7 +285,7 @@ def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) ->
         result = _train_from_scratch(run, plan)
     else:
         probe = start_of_finetuning(run, probe, features)
-        expected = expect(plan, probe)
+        expected = expect(plan, probe.layers)
         joint = joined(features, probe.layers)
         result = _finetune(run, plan, run.extractor.backbone, probe.head, joint, expected=expected)
     comparison = result.comparison
@@ -327,16 +324,6 @@ def _train_from_scratch(run: Run, plan: Plan) -> FineTuneResult:
     extractor = Extractor(backbone, run.extractor.settings)
     penultimate = layer_of(_extract(run, extractor, "float32", layers=PENULTIMATE), "penultimate")
     return _finetune(run, plan, backbone, fit_head(run, penultimate), penultimate)
-
-
-def expect(plan: Plan, start: Probe) -> Expected | None:
-    """Return what the planner expects fine-tuning to gain over the probe that it starts from; None if it cannot say."""
-    evidence = plan.request.evidence
-    if evidence is None:
-        return None
-    layers: Layers = "penultimate" if start.layers == PENULTIMATE else "all_stages"
-    gain = expected_gain(evidence, plan.request.profile, starts_from=layers)
-    return Expected(gain=gain.mean, spread=gain.spread)
 
 
 def _finetune(
@@ -378,24 +365,3 @@ def _finetune(
     if folder is not None and run.ranks.is_first and not result.resumable:
         finish(folder)
     return result
-
-
-def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
-    """Return the settings with the plan's numbers wherever the user left "auto"."""
-    assert isinstance(strategy, FineTune | Scratch)
-    # A training that begins anew is as long as two of which the second goes on from the first.
-    anew = choose_refit(settings, pretrained=backbone.pretrained) == "anew"
-    alone = isinstance(strategy, FineTune) and anew
-    planned: dict[str, Any] = {
-        "steps": 2 * strategy.steps if alone else strategy.steps,
-        "folds": strategy.folds,
-        "acceptance_z": strategy.accept_z,
-    }
-    if isinstance(strategy, FineTune):
-        planned["image_scale"] = strategy.image_scale
-    # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
-    if not has_layer_norm(backbone.network):
-        planned["lr"] = strategy.lr
-        planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
-    chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
-    return replace(settings, **chosen)

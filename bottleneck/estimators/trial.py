@@ -13,7 +13,8 @@ from bottleneck.errors import FallbackWarning, InvalidInputError
 from bottleneck.estimators.frozen import FrozenFeatures, joined
 from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.estimators.limits import images_at_once, pixels_limit
-from bottleneck.estimators.run import Probe, Run, plan_run, planned_settings, start_of_finetuning
+from bottleneck.estimators.planned import planned_settings
+from bottleneck.estimators.run import Probe, Run, plan_run, start_of_finetuning
 from bottleneck.extraction import using_threads
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare

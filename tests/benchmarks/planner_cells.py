@@ -29,15 +29,14 @@ from bottleneck.errors import FallbackWarning
 from bottleneck.estimators.frozen import joined
 from bottleneck.estimators.layers import join_layers
 from bottleneck.estimators.opening import open_run
+from bottleneck.estimators.planned import expect, planned_settings
 from bottleneck.estimators.run import (
     Probe,
     Run,
     carry_out,
-    expect,
     extract_run,
     fit_probe,
     plan_run,
-    planned_settings,
     start_of_finetuning,
 )
 from bottleneck.estimators.signals import MOST_SHIFT_IMAGES, batch_norm_shift, neighbours_accuracy
@@ -254,7 +253,7 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
             plainly = replace(settings, refit="anew", steps=steps)
             result = finetune_plainly(training, plainly, watch)
         else:
-            result = finetune_in_parts(training, settings, watch, expect(plan, start))
+            result = finetune_in_parts(training, settings, watch, expect(plan, start.layers))
     path = result.path_codes
     from_probe = probed.codes_of(start.head.predict(join_layers(probed.test_features, start.layers)))
     delivered = from_probe if path is None or not result.accepted else path[result.place]

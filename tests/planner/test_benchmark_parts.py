@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bottleneck import Backbone, FineTuneSettings, Plan, TransferClassifier
-from bottleneck.estimators.run import expect, plan_run
+from bottleneck.estimators.planned import expect
+from bottleneck.estimators.run import plan_run
 from bottleneck.finetune import Expected
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.planner.costs import recipe_steps
@@ -67,7 +68,7 @@ def given(probed) -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def expected(probed) -> Expected | None:
-    return expect(plan_run(probed.run, probed.probe.evidence), probed.probe)
+    return expect(plan_run(probed.run, probed.probe.evidence), probed.probe.layers)
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""What a plan means for fine-tuning: its settings, and what it is expected to gain."""
+
+from dataclasses import replace
+from typing import Any
+
+from bottleneck.backbones import Backbone, has_layer_norm
+from bottleneck.estimators.layers import PENULTIMATE
+from bottleneck.finetune import Expected, FineTuneSettings
+from bottleneck.finetune.recipe import choose_refit
+from bottleneck.planner import FineTune, Plan, Scratch, Strategy
+from bottleneck.planner.gain import expected_gain
+from bottleneck.planner.records import Layers
+
+
+def expect(plan: Plan, start: tuple[str, ...]) -> Expected | None:
+    """Return what the planner expects fine-tuning to gain over the probe on these layers; None if it cannot say."""
+    evidence = plan.request.evidence
+    if evidence is None:
+        return None
+    layers: Layers = "penultimate" if start == PENULTIMATE else "all_stages"
+    gain = expected_gain(evidence, plan.request.profile, starts_from=layers)
+    return Expected(gain=gain.mean, spread=gain.spread)
+
+
+def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
+    """Return the settings with the plan's numbers wherever the user left "auto"."""
+    assert isinstance(strategy, FineTune | Scratch)
+    # A training that begins anew is as long as two of which the second goes on from the first.
+    anew = choose_refit(settings, pretrained=backbone.pretrained) == "anew"
+    alone = isinstance(strategy, FineTune) and anew
+    planned: dict[str, Any] = {
+        "steps": 2 * strategy.steps if alone else strategy.steps,
+        "folds": strategy.folds,
+        "acceptance_z": strategy.accept_z,
+    }
+    if isinstance(strategy, FineTune):
+        planned["image_scale"] = strategy.image_scale
+    # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
+    if not has_layer_norm(backbone.network):
+        planned["lr"] = strategy.lr
+        planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
+    chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
+    return replace(settings, **chosen)
