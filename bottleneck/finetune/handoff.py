@@ -325,7 +325,7 @@ def sentence(comparison: Comparison) -> str:
         f"On {comparison.n_images} images that neither had seen, fine-tuning was right "
         f"{100 * comparison.measured:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
         f"with a standard error of {100 * comparison.standard_error:.1f}{weighed}; "
-        f"more than {comparison.z:g} times this doubt was asked for."
+        f"asked for were more than none on these images, and more than {comparison.z:g} times this doubt."
     )
 
 

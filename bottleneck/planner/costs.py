@@ -29,7 +29,7 @@ SHORTEST_SHARE = 0.5
 waiting for where nobody said how long to wait."""
 FOLDS, CROSS_FIT_BELOW = 3, 100
 """The recipe: three folds where a few images are held out by each, else one hold-out. In the table of cells (n = 50
-and 200, ResNet-20, high rates) one hold-out of a third cost 0.3 to 0.5 points of accuracy, for half of the time."""
+and 200, ResNet-20, high rates) one hold-out of a third cost about half a point of accuracy, for half of the time."""
 HOLDOUT_SHARE, SMALL_HOLDOUT_SHARE, SMALL_HOLDOUT_FROM = 1 / 3, 0.25, 3_000
 """Share of the images that one hold-out takes, and where a smaller one is enough."""
 BLEND_POINTS = 5

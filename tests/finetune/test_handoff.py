@@ -15,7 +15,7 @@ from bottleneck.errors import CacheWarning, FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.compare import Comparison
 from bottleneck.finetune.crossfit import CrossFitted, Probe
-from bottleneck.finetune.delivery import fit_on_all
+from bottleneck.finetune.delivery import fit_on_all, path_on_all
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source
@@ -126,6 +126,16 @@ def test_interruption_of_the_last_training_leaves_the_network_of_the_last_fold(c
     tuned_accuracy = result.head.score(features_of(result.backbone, pixels), labels)
     assert result.accepted
     assert tuned_accuracy > colours.head.score(features_of(colours.backbone, pixels), labels) + 0.2
+
+
+def test_layers_that_have_learned_do_not_wait_again_in_the_last_training(colours):
+    anew, further = (make_job(colours, head="fresh", freeze_epochs=1, unfreeze_every=1, steps=4) for _ in range(2))
+
+    path = path_on_all(anew, probe_of(colours), steps=4, begin=None)
+    path_on_all(further, probe_of(colours), steps=4, begin=path.end)
+
+    assert anew.history[0].learning_rates[0] == 0
+    assert further.history[0].learning_rates[0] > 0
 
 
 def test_interruption_of_the_last_training_leaves_the_probe_if_it_began_anew(colours):
