@@ -8,6 +8,7 @@ from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.finetune import Expected, FineTuneSettings
 from bottleneck.finetune.recipe import choose_refit
 from bottleneck.planner import FineTune, Plan, Scratch, Strategy
+from bottleneck.planner.costs import recipe_steps
 from bottleneck.planner.gain import expected_gain
 from bottleneck.planner.records import Layers
 
@@ -20,6 +21,17 @@ def expect(plan: Plan, start: tuple[str, ...]) -> Expected | None:
     layers: Layers = "penultimate" if start == PENULTIMATE else "all_stages"
     gain = expected_gain(evidence, plan.request.profile, starts_from=layers)
     return Expected(gain=gain.mean, spread=gain.spread)
+
+
+def settings_for(plan: Plan, settings: FineTuneSettings, backbone: Backbone) -> FineTuneSettings:
+    """Return the settings to carry out a plan with: the recipe's steps where a deadline cuts them while they run.
+
+    More of them fit than were planned where layers are left as they are, which only the first steps tell.
+    """
+    strategy = plan.strategy
+    if isinstance(strategy, FineTune) and plan.training_limit is not None:
+        strategy = replace(strategy, steps=recipe_steps(plan.request.profile.n_samples))
+    return planned_settings(settings, strategy, backbone)
 
 
 def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
@@ -35,6 +47,8 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
     }
     if isinstance(strategy, FineTune):
         planned["image_scale"] = strategy.image_scale
+        # The plan's rate is no wish of the user's.
+        planned["check_rates"] = settings.lr == "auto"
     # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
     if not has_layer_norm(backbone.network):
         planned["lr"] = strategy.lr

@@ -28,7 +28,7 @@ from bottleneck.estimators.limits import (
     pixels_limit,
     settle_disk,
 )
-from bottleneck.estimators.planned import expect, planned_settings
+from bottleneck.estimators.planned import expect, settings_for
 from bottleneck.estimators.resuming import Begun, begin, checkpoint_folder, finish
 from bottleneck.estimators.screening import screen_early_stages, screen_layers
 from bottleneck.estimators.signals import measure_neighbours, measure_shift
@@ -336,7 +336,7 @@ def _finetune(
     expected: Expected | None = None,
 ) -> FineTuneResult:
     """Fine-tune, or go on where the same fit was stopped."""
-    planned = Begun(settings=planned_settings(run.settings, plan.strategy, backbone), threads=run.rates.train_threads)
+    planned = Begun(settings=settings_for(plan, run.settings, backbone), threads=run.rates.train_threads)
     folder = checkpoint_folder(run, backbone) if may_keep_checkpoints(run, plan.request) else None
     begun = planned if folder is None else run.ranks.first_then_others(lambda: begin(folder, planned))
     with using_threads(begun.threads):

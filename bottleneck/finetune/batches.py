@@ -36,6 +36,12 @@ class LabelledRows:
         return float(-(shares * np.log(shares)).sum())
 
 
+def rows_to_learn(job: Job, rows: NDArray[np.int64], codes: NDArray[np.int64], *, n_classes: int) -> LabelledRows:
+    """Return ``rows``, which have the class ``codes``, with the weights that the job gives them."""
+    weights = job.weights[rows] / job.weights[rows].mean()
+    return LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=n_classes)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
     """The rows, class codes and weights (n,) of all images of a step, and the images that this rank computes.

@@ -13,11 +13,13 @@ from sklearn.base import clone
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.finetune.average import Weights
+from bottleneck.finetune.batches import rows_to_learn
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, gain_of, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
-from bottleneck.finetune.recipe import Recipe, gentler
+from bottleneck.finetune.rates import times_to_lower
+from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler, lowered
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.blocks import RowBlocks
@@ -27,18 +29,14 @@ from bottleneck.heads.folds import Folds, deal_parts
 CHECKED_IMAGES = 2000
 """Training images on which the final network must not do worse than was measured on unseen ones."""
 
-MOST_GENTLER = 4
-"""How often rates are lowered because training diverges. How high they may be depends on the network: a head rate of
-0.1 was best for a ResNet-20 and for the embedded backbone, and destroyed MobileNetV2 within ten steps."""
-
 LOST_Z = 1.5
 """Standard errors by which a network must be worse than the probe for its rates to count as too high."""
 
 FEW_GROUPS = 5
 """Held-out groups under which all folds are held out in turn."""
 
-LAST = "network of the last fold"
-"""The name by which its weights are kept."""
+LAST, RATES = "network of the last fold", "rates"
+"""The names by which its weights are kept, and how often rates were lowered before training."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +96,8 @@ class CrossFitted:
 def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     """Fine-tune in each fold that is used and score its held-out images along the path.
 
-    Where a training diverges, or the first one is clearly worse than the probe, it and those after it have lower rates.
+    Rates that are too high for the network are lowered. Where a training diverges all the same, or the first one is
+    clearly worse than the probe, it and those after it have lower ones.
 
     Raises
     ------
@@ -125,10 +124,16 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
         stage = f"fine-tuning, fold {fold + 1} of {n_used}"
         kept = job.kept(stage)
         if kept is None:
+            began = job.clock()
+            head = probe.refitted_on(train, seed=job.seed)
+            job.timing.head = job.clock() - began
+            if fold == 0:
+                times = times_from_the_start(job, probe, head, train)
             times = times_gentler(job, stage, default=times)
             fit = partial(
                 fit_fold,
                 probe=probe,
+                head=head,
                 train=train,
                 held=held,
                 stage=stage,
@@ -145,6 +150,18 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
         # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
         steps, times = kept.facts["steps"], kept.facts["gentler"]
     return CrossFitted(held_out=joined(parts), steps=steps, gentler=times, last=None if last is None else last.tensors)
+
+
+def times_from_the_start(job: Job, probe: Probe, head: LogisticHead, train: NDArray[np.int64]) -> int:
+    """Return how often rates are lowered before any training, and keep that."""
+    if not job.recipe.check_rates:
+        return 0
+    kept = job.kept(RATES)
+    if kept is None:
+        codes = codes_of(probe.labels, probe.head)[train]
+        times = times_to_lower(job, head, rows_to_learn(job, train, codes, n_classes=len(head.classes_)))
+        job.keep({RATES: (kept := Snapshot(facts={"gentler": times}))})
+    return int(kept.facts["gentler"])
 
 
 def times_gentler(job: Job, stage: str, *, default: int) -> int:
@@ -179,7 +196,7 @@ def gentler_until_it_holds(
         except FloatingPointError as exc:
             if times == MOST_GENTLER:
                 raise
-            times += 1
+            times = lowered(times)
             logger.info("%s: %s; once more at lower rates", stage, exc)
             del job.history[n_told:]  # the epochs of a training that is done anew
             job.keep({diverged(stage): Snapshot(facts={"gentler": times})})
@@ -204,6 +221,7 @@ def check_not_lost(job: Job, probe: Probe, rows: NDArray[np.int64], kept: Snapsh
 def fit_fold(
     job: Job,
     probe: Probe,
+    head: LogisticHead,
     train: NDArray[np.int64],
     held: NDArray[np.int64],
     *,
@@ -213,9 +231,6 @@ def fit_fold(
 ) -> tuple[Path, Snapshot]:
     """Fine-tune on some rows; return the path, how many steps it took and how the others are predicted along it."""
     codes = codes_of(probe.labels, probe.head)
-    began = job.clock()
-    head = probe.refitted_on(train, seed=job.seed)
-    job.timing.head = job.clock() - began
     ahead = what_is_ahead(n_folds_left, n_held=len(held), n_images=len(codes))
     pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)

@@ -278,7 +278,7 @@ def compare_and_deliver(
     cross_fitted = cross_fit(job, probe)
     from_nothing = job.recipe.fresh_head or not job.backbone.pretrained
     job.timing.folds = job.clock() - began
-    also = f"{about_rates(job.recipe, cross_fitted)}{about(mirror)}{went_on(job)}"
+    also = f"{about_rates(job, cross_fitted)}{about(mirror)}{went_on(job)}"
     comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
     if not comparison.accepted:
         return FineTuneResult(
@@ -341,12 +341,15 @@ def went_on(job: Job) -> str:
     return f" This went on from a checkpoint: {where}." if where else ""
 
 
-def about_rates(recipe: Recipe, cross_fitted: CrossFitted) -> str:
-    """Say that rates had to be lowered, if they were."""
+def about_rates(job: Job, cross_fitted: CrossFitted) -> str:
+    """Say that rates had to be lowered, and which layers that left as they are, if it did."""
     if cross_fitted.gentler == 0:
         return ""
-    planned, lowered = (each.learning_rates[-1] for each in (recipe, gentler(recipe, cross_fitted.gentler)))
-    return f" A learning rate of {planned:.2g} was too high; {lowered:.2g}, and less in early layers, held."
+    planned, used = job.recipe.learning_rates, gentler(job.recipe, cross_fitted.gentler).learning_rates
+    groups = zip(job.backbone.layer_groups, planned, used, strict=False)  # the head comes after them
+    left = [group.name for group, before, after in groups if before > 0 and after == 0]
+    alone = f" Of the layer groups {' and '.join(left)} stayed as given." if left else ""
+    return f" A learning rate of {planned[-1]:.2g} was too high; {used[-1]:.2g}, and less in early layers, held.{alone}"
 
 
 def about(mirror: MirrorCheck | None) -> str:

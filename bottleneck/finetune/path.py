@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bottleneck.errors import BudgetError
 from bottleneck.finetune.average import Weights, weights_of
-from bottleneck.finetune.batches import LabelledRows
+from bottleneck.finetune.batches import rows_to_learn
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.loop import run_training, start_training
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
@@ -63,8 +63,7 @@ def fit_path(
     if not job.recipe.freeze_batch_norm:
         synchronise_batch_norm(job.ranks, network, job.device)
     take_weights_of_first(job.ranks, network)
-    weights = job.weights[rows] / job.weights[rows].mean()
-    learned = LabelledRows(rows=rows, codes=codes, weights=weights, n_classes=len(head.classes_))
+    learned = rows_to_learn(job, rows, codes, n_classes=len(head.classes_))
     start = weights_of(network)
     if begin is not None:
         network.load_state_dict(begin)

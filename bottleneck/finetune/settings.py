@@ -47,6 +47,10 @@ class FineTuneSettings:
     adaptive_rates : bool
         Multiply the rate of each layer by 1 + log(1 + 1 / norm of its gradient) [2]_: where gradients are small, in
         shallow layers mostly, learning is faster. For training from random weights.
+    check_rates : bool or "auto"
+        Before training, lower the rates until one full step on a batch no longer goes too far for its loss; the lowest
+        layer groups, which would hardly learn then, are left as they are. With SGD, from a fitted probe. "auto": unless
+        ``lr`` is given.
     group_multipliers : tuple of float or None
         One factor on the learning rate of each layer group, from the input; None: all 1.
     image_scale : float or "auto"
@@ -109,6 +113,7 @@ class FineTuneSettings:
     freeze_epochs: int | Auto = "auto"
     unfreeze_every: int = 0
     adaptive_rates: bool = False
+    check_rates: bool | Auto = "auto"
     group_multipliers: tuple[float, ...] | None = None
     image_scale: float | Auto = "auto"
     min_crop_scale: float | Auto = "auto"
@@ -147,6 +152,7 @@ def check_settings(settings: FineTuneSettings, *, n_groups: int) -> None:
         ("freeze_epochs", _auto_or(settings.freeze_epochs, _count), "'auto' or an integer of at least 0"),
         ("unfreeze_every", _count(settings.unfreeze_every), "an integer of at least 0"),
         ("adaptive_rates", _flag(settings.adaptive_rates), "True or False"),
+        ("check_rates", _auto_or(settings.check_rates, _flag), "'auto', True or False"),
         (
             "group_multipliers",
             settings.group_multipliers is None or _factors(settings.group_multipliers, n_groups),

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bottleneck.finetune import Comparison, Expected
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
-from bottleneck.finetune.crossfit import MOST_GENTLER
+from bottleneck.finetune.recipe import MOST_GENTLER
 from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
 from bottleneck.planner.alternatives import ACCEPT_Z
 from bottleneck.planner.gain import expected_gain

@@ -1,0 +1,132 @@
+"""How high learning rates may be for a network: found out before training, by single steps on a few batches.
+
+The same rates are too low for one network and destroy another. Where they are right, one full step along the gradient
+of a batch about reaches the lowest loss of that batch on its way: the recipe for far images does so, within a factor of
+two, for a ResNet-20 and for the embedded backbone, for which it was the best of those tried; for MobileNetV2 it goes
+eight times too far. So rates are lowered until a step no longer goes too far.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bottleneck.backbones import Backbone
+from bottleneck.extraction import in_precision
+from bottleneck.finetune.batches import LabelledRows, Lesson, prepare_lesson, shuffled_batches
+from bottleneck.finetune.groups import build_optimizer, let_learn, members_of
+from bottleneck.finetune.job import Job
+from bottleneck.finetune.probe_network import ProbeNetwork, build_network
+from bottleneck.finetune.ranks import ALONE
+from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler
+from bottleneck.finetune.schedules import Pace
+from bottleneck.finetune.step import Training, compute_gradients
+from bottleneck.heads import LogisticHead
+
+N_BATCHES = 3
+"""Batches that are looked at: they and the steps on them take about as long as ten steps of training."""
+
+ENOUGH = 0.5
+"""Share of the largest drop of the loss that a step must have: where the loss is a parabola, one that goes 1.7 times as
+far as is best for its batch still has it. Trainings do best at rates that are a little too high for a single step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Origin:
+    """Where steps begin: the parameters of each layer group, which hold their gradients, and their values there."""
+
+    groups: tuple[tuple[nn.Parameter, ...], ...]
+    values: tuple[tuple[Tensor, ...], ...]
+
+    @classmethod
+    def of(cls, network: ProbeNetwork, backbone: Backbone) -> "Origin":
+        """Return the point where a network is."""
+        groups = tuple(tuple(group.values()) for group in members_of(network, backbone))
+        values = tuple(tuple(parameter.detach().clone() for parameter in group) for group in groups)
+        return cls(groups=groups, values=values)
+
+    @torch.no_grad()
+    def step(self, recipe: Recipe) -> None:
+        """Go from here one step at the highest rates of a recipe, clipped, without momentum."""
+        self.back()
+        moved = [
+            (parameter, parameter.grad, rate)
+            for group, rate in zip(self.groups, recipe.learning_rates, strict=True)
+            for parameter in group
+            if rate > 0 and parameter.grad is not None
+        ]
+        norm = float(nn.utils.get_total_norm([gradient for _, gradient, _ in moved]))
+        shortened = min(1.0, recipe.clip_norm / norm) if norm > 0 else 1.0
+        for parameter, gradient, rate in moved:
+            parameter.sub_(gradient, alpha=rate * shortened)
+
+    @torch.no_grad()
+    def back(self) -> None:
+        """Go back here."""
+        for group, values in zip(self.groups, self.values, strict=True):
+            for parameter, value in zip(group, values, strict=True):
+                parameter.copy_(value)
+
+
+def times_to_lower(job: Job, head: LogisticHead, learned: LabelledRows) -> int:
+    """Return how often rates must be lowered until a full step from the probe no longer goes too far.
+
+    All ranks look at the same whole batches, and do as the first one says.
+    """
+    alone = replace(job, ranks=ALONE)
+    network = build_network(job.backbone, head, recipe=job.recipe, device=job.device)
+    let_learn(network, backbone=job.backbone, rates=job.recipe.learning_rates)
+    network.eval()  # dropout would hide what a step changes
+    training = Training(
+        job=alone,
+        stage="looking at steps",
+        network=network,
+        optimizer=build_optimizer(network, backbone=job.backbone, recipe=job.recipe),
+        average=None,
+        precision="float32",  # as would rounding
+        pace=Pace(1, deadline=None, clock=job.clock),
+        learned=learned,
+    )
+    found = []
+    for batch in islice(shuffled_batches(alone, learned, epoch=1), N_BATCHES):
+        lesson = prepare_lesson(alone, batch, n_classes=learned.n_classes, epoch=1)
+        found.append(highest_that_helps(drops_by_rates(training, lesson)))
+    return job.ranks.first(sorted(found)[len(found) // 2])
+
+
+def drops_by_rates(training: Training, lesson: Lesson) -> list[float]:
+    """Return by how much a step lowers the loss of a batch, at lower and lower rates as long as that helps."""
+    job, network = training.job, training.network
+    before, _ = compute_gradients(training, lesson)
+    origin = Origin.of(network, job.backbone)
+    drops: list[float] = []
+    for times in range(MOST_GENTLER + 1):
+        origin.step(gentler(job.recipe, times))
+        drops.append(before - loss_of(training, lesson))
+        if len(drops) > 1 and drops[-2] > max(0.0, drops[-1]):
+            break
+    origin.back()
+    return drops
+
+
+def highest_that_helps(drops: Sequence[float]) -> int:
+    """Return the place of the first drop of the loss, by falling rates, that is ``ENOUGH`` of the largest."""
+    largest = max(drops)
+    if largest <= 0:
+        return MOST_GENTLER
+    return next(times for times, drop in enumerate(drops) if drop >= ENOUGH * largest)
+
+
+@torch.no_grad()
+def loss_of(training: Training, lesson: Lesson) -> float:
+    """Return the mean loss of a batch, infinite where it is no number."""
+    job, total = training.job, 0.0
+    for part in job.micro_batch.parts(len(lesson.images)):
+        with in_precision(training.precision, job.device):
+            logits: Tensor = training.network(lesson.images[part]).float()
+        total += float(functional.cross_entropy(logits, lesson.targets[part], reduction="sum")) / lesson.n_images
+    return total if math.isfinite(total) else math.inf
