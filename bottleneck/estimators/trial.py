@@ -19,13 +19,14 @@ from bottleneck.extraction import using_threads
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import Probe as FoldProbe
-from bottleneck.finetune.crossfit import codes_of, score_path, take_rows
+from bottleneck.finetune.crossfit import codes_of, score_path, take_rows, times_from_the_start
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import facts_of, image_weights
 from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
+from bottleneck.finetune.recipe import gentler
 from bottleneck.finetune.stops import FAILURES, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
@@ -69,6 +70,7 @@ class Course:
 
     steps: int
     runs: list[TrialRun] = field(default_factory=list)
+    tried: list[tuple[float, ...]] = field(default_factory=list)
     diverged: list[Regime] = field(default_factory=list)
     n_images: int = 0
     stopped: str = ""
@@ -203,6 +205,11 @@ def try_recipe(fold: Fold, recipe: Recipe, course: Course, *, n_left: int) -> No
     probe, held = fold.probe, fold.held
     numbers = recipe_for(fold.job.backbone, recipe.settings, n_images=fold.n_samples)
     job = replace(fold.job, recipe=replace(numbers, flip=fold.flip))
+    lowered = gentler(job.recipe, times_from_the_start(job, probe, fold.head, fold.train))
+    if any(np.allclose(lowered.learning_rates, rates) for rates in course.tried):
+        return  # lowered to what the network bears, both recipes may be the same one
+    course.tried.append(lowered.learning_rates)
+    job = replace(job, recipe=lowered)
     codes = codes_of(probe.labels, probe.head)
     ahead = Ahead(trainings=n_left, images=n_left * len(held) * (len(ALPHAS) - 1))
     pace = share_of_time(job, numbers.steps, ahead)

@@ -24,7 +24,7 @@ from bottleneck.planner import LinearProbe
 from bottleneck.progress import silent
 from tests.finetune.tasks import PREPROCESS, ColourBlind, coloured_noise
 
-STEPS = FineTuneSettings(steps=12, batch_size=20, flip=False, precision="float32")
+STEPS = FineTuneSettings(steps=12, batch_size=20, flip=False, precision="float32", check_rates=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,8 @@ def test_a_run_of_a_trial_is_the_last_fold_of_a_fine_tuning_of_so_many_steps(mak
     )
     folds = whole.deal_folds(3, np.random.default_rng(0))
     train, held = np.flatnonzero(folds.train[-1]), np.flatnonzero(folds.held_out[-1])
-    _, kept = fit_fold(job, whole, train, held, stage="by hand", steps=12, n_folds_left=1)
+    head = whole.refitted_on(train, seed=0)
+    _, kept = fit_fold(job, whole, head, train, held, stage="by hand", steps=12, n_folds_left=1)
     scores = {name: tensor.numpy() for name, tensor in kept.tensors.items()}
     by_hand = compare(HeldOut(**scores, weights=job.weights[held], groups=held), z=0.5)
     assert (found.n_images, found.steps) == (len(held), 12)
@@ -121,6 +122,21 @@ def test_settings_that_make_the_recipes_alike_are_tried_once(make, data):
     found = tried(make(finetune=replace(STEPS, lr=0.02, lr_decay=1.5)), *data)
 
     assert len(found.runs) == 1
+
+
+def test_recipes_whose_rates_a_network_does_not_bear_are_lowered_to_one(make, data, monkeypatch):
+    trained = []
+    fit_path = trial_module.fit_path
+    monkeypatch.setattr(
+        trial_module,
+        "fit_path",
+        lambda job, *args, **given: trained.append(job.recipe) or fit_path(job, *args, **given),
+    )
+
+    found = tried(make(finetune=replace(STEPS, check_rates=True)), *data)
+
+    assert [each.regime for each in found.runs] == ["far"]
+    assert [recipe.learning_rates[-1] < 0.1 for recipe in trained] == [True]
 
 
 def test_rows_without_weight_are_no_rows_of_a_trial(make, data):

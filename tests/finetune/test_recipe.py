@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from bottleneck.finetune.recipe import CrossFit, auto_steps, batch_norm_momentum, group_rates, plan_recipe
+from bottleneck.finetune.recipe import (
+    MOST_GENTLER,
+    CrossFit,
+    auto_steps,
+    batch_norm_momentum,
+    gentler,
+    group_rates,
+    lowered,
+    plan_recipe,
+)
 from bottleneck.finetune.settings import FineTuneSettings
 
 
@@ -147,3 +156,51 @@ def test_batch_norm_averages_over_2000_images_and_forgets_what_it_came_with():
     assert batch_norm_momentum(64, steps=5000) == pytest.approx(64 / 2000)
     assert batch_norm_momentum(512, steps=5000) == 0.1
     assert (1 - batch_norm_momentum(32, steps=200)) ** 200 == pytest.approx(0.01)
+
+
+def test_rates_for_far_images_become_those_for_near_ones_and_are_halved_from_there():
+    far = plan(lr=0.1, lr_decay=1.3)
+
+    once, thrice = gentler(far, 1).learning_rates, gentler(far, 3).learning_rates
+
+    assert gentler(far, 0) == far
+    assert once[1:] == pytest.approx(plan(lr=0.05, lr_decay=2.6).learning_rates[1:])
+    assert thrice == pytest.approx([rate / 4 for rate in once])
+
+
+def test_rates_for_near_images_are_only_halved_and_those_of_transformers_too():
+    near, adamw = plan(lr=0.05, lr_decay=2.6), plan(has_layer_norm=True)
+
+    assert gentler(near, 1).learning_rates[1:] == pytest.approx([rate / 2 for rate in near.learning_rates[1:]])
+    assert gentler(adamw, 2).learning_rates == pytest.approx([rate / 4 for rate in adamw.learning_rates])
+
+
+def test_the_lowest_groups_are_left_alone_once_rates_are_lowered_to_where_they_hardly_learn():
+    recipe = plan_recipe(
+        FineTuneSettings(lr=0.1, lr_decay=1.3), n_images=500, n_groups=6, has_layer_norm=False, pretrained=True
+    )
+
+    rates = gentler(recipe, 1).learning_rates
+
+    assert [rate > 0 for rate in rates] == [False, False, False, True, True, True, True]
+    assert rates[2] == 0 < 0.05 / 2.6**3 == pytest.approx(rates[3])
+    assert all(rate > 0 for rate in gentler(plan(has_layer_norm=True, lr_decay=9.0), 1).learning_rates)
+
+
+def test_groups_frozen_by_hand_stay_frozen_and_one_group_can_be_lowered():
+    assert gentler(plan(freeze_groups=2, lr=0.1, lr_decay=1.3), 1).learning_rates[:2] == (0, 0)
+    alone = plan_recipe(FineTuneSettings(), n_images=500, n_groups=0, has_layer_norm=False, pretrained=True)
+    assert gentler(alone, 2).learning_rates == pytest.approx([0.05 / 4])
+
+
+def test_a_training_that_diverges_begins_anew_at_a_quarter_of_its_rates():
+    assert [lowered(times) for times in (0, 1, 3)] == [1, 3, 5]
+    assert lowered(MOST_GENTLER - 1) == MOST_GENTLER
+
+
+def test_rates_are_checked_where_sgd_goes_on_from_what_is_known_and_nobody_gave_them():
+    assert plan().check_rates
+    assert not plan(lr=0.05).check_rates
+    assert plan(lr=0.05, check_rates=True).check_rates
+    for settings in ({"head": "fresh"}, {"has_layer_norm": True}, {"pretrained": False}, {"check_rates": False}):
+        assert not plan(**{"check_rates": True, **settings}).check_rates
