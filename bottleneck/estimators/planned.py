@@ -47,8 +47,9 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
     }
     if isinstance(strategy, FineTune):
         planned["image_scale"] = strategy.image_scale
-        # The plan's rate is no wish of the user's.
+        # The plan's rate and folds are no wishes of the user's.
         planned["check_rates"] = settings.lr == "auto"
+        planned["more_folds"] = settings.folds == "auto"
     # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
     if not has_layer_norm(backbone.network):
         planned["lr"] = strategy.lr

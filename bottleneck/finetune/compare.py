@@ -19,6 +19,9 @@ FAR_OUT = 2
 """Index of the first alpha of those that are compared with the probe all together, so that none has to be chosen for
 it: choosing among noisy accuracies would reward the noise."""
 
+IN_DOUBT_Z = 1.64
+"""Standard errors by which fine-tuning may look worse than the probe and still be better, as far as chance goes."""
+
 SCORES = ("correct", "log_loss", "margin")
 """What is kept of each held-out image at each alpha."""
 
@@ -110,6 +113,11 @@ class Comparison:
     def tuned_accuracy(self) -> float:
         """The probe's accuracy and the gain."""
         return self.probe_accuracy + self.gain
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the probe is kept without being clearly better: more images might say otherwise."""
+        return not self.accepted and self.measured > -IN_DOUBT_Z * self.standard_error
 
 
 def score_proba(

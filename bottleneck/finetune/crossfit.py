@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -93,9 +93,25 @@ class CrossFitted:
     last: Weights | None = None
 
 
-def cross_fit(job: Job, probe: Probe) -> CrossFitted:
+@dataclass(kw_only=True, slots=True)
+class Course:
+    """How far the folds have come: what they gave, and what the next one begins with."""
+
+    steps: int
+    last: Snapshot | None
+    gentler: int = 0
+    parts: list[HeldOut] = field(default_factory=list)
+
+
+def sure(held_out: HeldOut) -> bool:
+    """Say that nothing is in doubt."""
+    return False
+
+
+def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = sure) -> CrossFitted:
     """Fine-tune in each fold that is used and score its held-out images along the path.
 
+    Where the recipe allows it, further folds follow as long as those held out leave it ``in_doubt`` which is better.
     Rates that are too high for the network are lowered. Where a training diverges all the same, or the first one is
     clearly worse than the probe, it and those after it have lower ones.
 
@@ -108,6 +124,27 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     InvalidInputError
         Fewer than two images can be held out.
     """
+    folds, n_used = folds_to_hold_out(job, probe)
+    course = Course(steps=job.recipe.steps, last=job.kept(LAST))
+    while len(course.parts) < n_used or (
+        job.recipe.cross_fit.may_grow
+        and len(course.parts) < len(folds)
+        and in_doubt(joined(course.parts))
+        and has_time_for_more(job, probe, course)
+    ):
+        hold_out_next(job, probe, folds, course, n_used=n_used)
+    last = None if course.last is None else course.last.tensors
+    return CrossFitted(held_out=joined(course.parts), steps=course.steps, gentler=course.gentler, last=last)
+
+
+def folds_to_hold_out(job: Job, probe: Probe) -> tuple[Folds, int]:
+    """Return the folds, and how many of them are held out in any case.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two images can be held out.
+    """
     plan = job.recipe.cross_fit
     folds = probe.deal_folds(plan.n_folds, np.random.default_rng(job.seed))
     n_used = min(plan.n_used, len(folds))
@@ -117,39 +154,40 @@ def cross_fit(job: Job, probe: Probe) -> CrossFitted:
     # Images of one group err together: one group is one piece of evidence, of which nothing can be said.
     if len(held_out if probe.groups is None else np.unique(probe.groups[held_out])) < 2:
         raise InvalidInputError("too few different images of a class, or groups, to hold any out")
-    steps, times, parts = job.recipe.steps, 0, []
-    last: Snapshot | None = job.kept(LAST)
-    for fold in range(n_used):
-        train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
-        stage = f"fine-tuning, fold {fold + 1} of {n_used}"
-        kept = job.kept(stage)
-        if kept is None:
-            began = job.clock()
-            head = probe.refitted_on(train, seed=job.seed)
-            job.timing.head = job.clock() - began
-            if fold == 0:
-                times = times_from_the_start(job, probe, head, train)
-            times = times_gentler(job, stage, default=times)
-            fit = partial(
-                fit_fold,
-                probe=probe,
-                head=head,
-                train=train,
-                held=held,
-                stage=stage,
-                steps=steps,
-                n_folds_left=n_used - fold,
-            )
-            path, kept = gentler_until_it_holds(job, fit, partial(check_not_lost, job, probe, held), stage, times)
-            finished = {stage: kept}
-            if fold == n_used - 1 and job.recipe.refit == "continue":
-                finished[LAST] = last = Snapshot(facts={}, tensors=path.end)
-            job.keep(finished)
-            del path  # the next training needs the memory
-        parts.append(held_out_of(job, probe, kept, rows=held))
-        # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
-        steps, times = kept.facts["steps"], kept.facts["gentler"]
-    return CrossFitted(held_out=joined(parts), steps=steps, gentler=times, last=None if last is None else last.tensors)
+    return folds, n_used
+
+
+def hold_out_next(job: Job, probe: Probe, folds: Folds, course: Course, *, n_used: int) -> None:
+    """Fine-tune on what the next fold does not hold out, or take what that gave before the job was stopped."""
+    fold = len(course.parts)
+    train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
+    n_folds = max(n_used, fold + 1)
+    stage = f"fine-tuning, fold {fold + 1} of {n_folds}"
+    kept = job.kept(stage)
+    if kept is None:
+        began = job.clock()
+        head = probe.refitted_on(train, seed=job.seed)
+        job.timing.head = job.clock() - began
+        times = times_from_the_start(job, probe, head, train) if fold == 0 else course.gentler
+        fit = partial(
+            fit_fold,
+            probe=probe,
+            head=head,
+            train=train,
+            held=held,
+            stage=stage,
+            steps=course.steps,
+            n_folds_left=n_folds - fold,
+        )
+        check = partial(check_not_lost, job, probe, held)
+        path, kept = gentler_until_it_holds(job, fit, check, stage, times_gentler(job, stage, default=times))
+        finished = {stage: kept}
+        if fold == n_folds - 1 and job.recipe.refit == "continue":
+            finished[LAST] = course.last = Snapshot(facts={}, tensors=path.end)
+        job.keep(finished)
+    course.parts.append(held_out_of(job, probe, kept, rows=held))
+    # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
+    course.steps, course.gentler = kept.facts["steps"], kept.facts["gentler"]
 
 
 def times_from_the_start(job: Job, probe: Probe, head: LogisticHead, train: NDArray[np.int64]) -> int:
@@ -238,6 +276,15 @@ def fit_fold(
     return path, Snapshot(
         facts={"steps": path.steps}, tensors={name: torch.from_numpy(each) for name, each in scores.items()}
     )
+
+
+def has_time_for_more(job: Job, probe: Probe, course: Course) -> bool:
+    """Say whether a fold more, as long as those before it, and the training on all images fit before the deadline."""
+    if job.deadline is None:
+        return True
+    ahead = what_is_ahead(1, n_held=len(course.parts[-1].weights), n_images=len(probe.labels))
+    seconds = job.deadline - job.clock() - job.timing.head
+    return job.ranks.first(ahead.seconds_a_training(seconds, job.timing) >= course.steps * job.timing.step)
 
 
 def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:

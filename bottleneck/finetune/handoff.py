@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -275,11 +276,12 @@ def compare_and_deliver(
     job: Job, probe: Probe, mirror: MirrorCheck | None, *, expected: Expected | None, began: float
 ) -> FineTuneResult:
     """Fine-tune in folds; if that beats the probe, deliver what came of it."""
-    cross_fitted = cross_fit(job, probe)
     from_nothing = job.recipe.fresh_head or not job.backbone.pretrained
+    weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
+    cross_fitted = cross_fit(job, probe, in_doubt=lambda held_out: weigh(held_out).in_doubt)
     job.timing.folds = job.clock() - began
     also = f"{about_rates(job, cross_fitted)}{about(mirror)}{went_on(job)}"
-    comparison = compare(cross_fitted.held_out, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
+    comparison = weigh(cross_fitted.held_out)
     if not comparison.accepted:
         return FineTuneResult(
             accepted=False,

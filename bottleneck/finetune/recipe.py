@@ -74,10 +74,14 @@ HOLD_OUT_OF, HOLD_OUT_OF_MANY, MANY_IMAGES = 3, 4, 3000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CrossFit:
-    """How data are split to compare with the probe: ``n_folds`` folds, of which ``n_used`` are held out in turn."""
+    """How data are split to compare with the probe: ``n_folds`` folds, of which ``n_used`` are held out in turn.
+
+    ``may_grow``: more of them, if it is in doubt then which is better.
+    """
 
     n_folds: int
     n_used: int
+    may_grow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,10 +269,12 @@ def batch_norm_momentum(batch_size: int, *, steps: int) -> float:
 
 def plan_cross_fit(settings: FineTuneSettings, *, n_images: int) -> CrossFit:
     """Return how to compare with the probe: in folds where there are few images, else on one hold-out."""
+    may_grow = _or(settings.more_folds, settings.folds == "auto")
     match settings.folds:
         case "auto" if n_images < ALL_FOLDS_BELOW:
             return CrossFit(n_folds=3, n_used=3)
         case "auto" | 1:
-            return CrossFit(n_folds=HOLD_OUT_OF if n_images < MANY_IMAGES else HOLD_OUT_OF_MANY, n_used=1)
+            n_folds = HOLD_OUT_OF if n_images < MANY_IMAGES else HOLD_OUT_OF_MANY
+            return CrossFit(n_folds=n_folds, n_used=1, may_grow=may_grow)
         case n_folds:
             return CrossFit(n_folds=n_folds, n_used=n_folds)

@@ -86,6 +86,9 @@ class FineTuneSettings:
     folds : int or "auto"
         Folds of the comparison with the probe; 1 is one hold-out, of a third of the images or, from 3,000 on, of a
         quarter. "auto": 3 folds below 100 images, then one hold-out.
+    more_folds : bool or "auto"
+        After one hold-out that leaves it in doubt whether the probe is better, hold out another part of the images,
+        with a training of its own, if there is time. "auto": unless ``folds`` is given.
     refit : "auto", "continue" or "anew"
         How the network that is delivered is trained on all images: beginning with that of the last fold, which has
         learned from most of them, or once more with the probe. "auto": "continue", but "anew" from random weights.
@@ -127,6 +130,7 @@ class FineTuneSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     acceptance_z: float | Auto = "auto"
     folds: int | Auto = "auto"
+    more_folds: bool | Auto = "auto"
     refit: Literal["auto", "continue", "anew"] = "auto"
 
 
@@ -172,6 +176,7 @@ def check_settings(settings: FineTuneSettings, *, n_groups: int) -> None:
         ("precision", settings.precision in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'"),
         ("acceptance_z", _auto_or(settings.acceptance_z, _not_negative), "'auto' or a number of at least 0"),
         ("folds", _auto_or(settings.folds, lambda value: _whole(value, 1)), "'auto' or a positive integer"),
+        ("more_folds", _auto_or(settings.more_folds, _flag), "'auto', True or False"),
         ("refit", settings.refit in ("auto", "continue", "anew"), "'auto', 'continue' or 'anew'"),
     )
     for name, holds, allowed in rules:

@@ -7,6 +7,7 @@ trained on all images is known along its path even where the comparison with the
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -114,9 +115,10 @@ def finetune_in_parts(
     job, probe = open_in_parts(given, settings, watch)
     flip, held_out, comparison, path = job.recipe.flip, None, None, None
     with noting_divergence() as folds, watch.timing("folds"):
-        cross_fitted = cross_fit(job, probe)
+        weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected)
+        cross_fitted = cross_fit(job, probe, in_doubt=lambda held_out: weigh(held_out).in_doubt)
         held_out = cross_fitted.held_out
-        comparison = compare(held_out, z=job.recipe.acceptance_z, expected=expected)
+        comparison = weigh(held_out)
     if comparison is None:
         return Tuned(steps=job.recipe.steps, flip=flip, stopped=folds.why)
     job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))

@@ -206,6 +206,36 @@ def test_hold_out_compares_a_third(colours):
     assert len(cross_fit(make_job(colours, steps=1, folds=1), probe_of(colours)).held_out.weights) == 20
 
 
+def test_further_folds_are_held_out_as_long_as_it_is_in_doubt_which_is_better(colours):
+    asked = []
+
+    def in_doubt(held_out):
+        asked.append(len(held_out.weights))
+        return len(asked) == 1
+
+    sure, doubtful, told = (
+        cross_fit(make_job(colours, steps=1, folds=1, more_folds=more), probe_of(colours), in_doubt=doubt)
+        for more, doubt in ((True, lambda _: False), (True, in_doubt), (False, lambda _: True))
+    )
+
+    assert [len(each.held_out.weights) for each in (sure, doubtful, told)] == [20, 40, 20]
+    assert asked == [20, 40]
+    np.testing.assert_array_equal(doubtful.held_out.log_loss[:20], sure.held_out.log_loss)
+    assert not torch.equal(doubtful.last["linear.weight"], sure.last["linear.weight"])  # that of the last fold
+
+
+@pytest.mark.parametrize("seconds, n_compared", [(55.0, 20), (150.0, 60)])
+def test_a_further_fold_is_held_out_only_if_it_fits_whole_before_the_deadline(seconds, n_compared):
+    slow = slow_task(WorkClock(), learning=1 / 16)
+    job = make_job(slow.task, steps=20, folds=1, more_folds=True, deadline=seconds, clock=slow.clock)
+
+    fitted = cross_fit(job, probe_of(slow.task), in_doubt=lambda _: True)
+
+    assert fitted.steps == 20
+    assert len(fitted.held_out.weights) == n_compared
+    assert slow.clock.now + 20 < seconds  # there is time for the training on all images
+
+
 @pytest.mark.parametrize("refit", ["continue", "anew"])
 def test_weights_of_the_last_fold_are_there_to_go_on_from_unless_training_begins_anew(colours, refit):
     job = make_job(colours, steps=4, lr=0.1, lr_decay=1.0, folds=2, refit=refit)

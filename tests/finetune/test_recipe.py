@@ -102,12 +102,19 @@ def test_crops_are_milder_below_200_images():
 
 @pytest.mark.parametrize(
     "n_images, folds, expected",
-    [(99, "auto", (3, 3)), (100, "auto", (3, 1)), (3000, "auto", (4, 1)), (50, 1, (3, 1)), (5000, 5, (5, 5))],
+    [
+        (99, "auto", (3, 3, False)),
+        (100, "auto", (3, 1, True)),
+        (3000, "auto", (4, 1, True)),
+        (50, 1, (3, 1, False)),
+        (5000, 5, (5, 5, False)),
+    ],
 )
-def test_more_images_need_fewer_folds(n_images: int, folds: object, expected: tuple[int, int]):
-    n_folds, n_used = expected
+def test_more_images_need_fewer_folds(n_images: int, folds: object, expected: tuple[int, int, bool]):
+    n_folds, n_used, may_grow = expected
 
-    assert plan(n_images, folds=folds).cross_fit == CrossFit(n_folds=n_folds, n_used=n_used)
+    assert plan(n_images, folds=folds).cross_fit == CrossFit(n_folds=n_folds, n_used=n_used, may_grow=may_grow)
+    assert plan(n_images, folds=folds, more_folds=False).cross_fit.may_grow is False
 
 
 def test_training_from_random_weights_is_ten_times_hotter_uniform_and_longer():
