@@ -76,6 +76,18 @@ def test_history_tells_every_training(accepted):
     ]
 
 
+def test_more_images_are_held_out_while_they_leave_it_in_doubt_which_is_better(chance, colours):
+    """Steps that change next to nothing make a network that is no better than the probe, and no worse."""
+    settings = FineTuneSettings(steps=2, batch_size=20, lr=1e-9, lr_decay=1.0, folds=1, more_folds=True)
+
+    doubtful, clear = run(chance, settings), run(colours, dataclasses.replace(HOT, folds=1, more_folds=True))
+
+    assert not doubtful.accepted
+    assert doubtful.comparison.n_images == 60
+    assert clear.accepted
+    assert clear.comparison.n_images == 20
+
+
 def test_probe_is_returned_unchanged_where_nothing_can_be_learnt(chance):
     coef = chance.head.coef_.copy()
     weights = [parameter.clone() for parameter in chance.backbone.network.parameters()]

@@ -1,0 +1,47 @@
+"""What a plan means for fine-tuning, and what of it is the user's to say."""
+
+import pytest
+
+from bottleneck import FineTuneSettings
+from bottleneck.estimators.planned import planned_settings, settings_for
+from bottleneck.planner import Budget, FineTune, plan_transfer
+from tests.finetune.tasks import three_stage_backbone
+from tests.planner.conftest import EVERYDAY, PROMISING
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return three_stage_backbone()
+
+
+def plan_within(seconds: float | None):
+    plan = plan_transfer(EVERYDAY, Budget(seconds=seconds), evidence=PROMISING, strategy="finetune")
+    assert isinstance(plan.strategy, FineTune)
+    return plan
+
+
+def test_a_deadline_cuts_the_recipe_while_it_runs(backbone):
+    short, unlimited = plan_within(900.0), plan_within(None)
+    asked = FineTuneSettings()
+
+    assert short.strategy.steps < unlimited.strategy.steps
+    assert settings_for(short, asked, backbone).steps == unlimited.strategy.steps
+    assert settings_for(unlimited, asked, backbone).steps == unlimited.strategy.steps
+
+
+def test_what_the_user_says_is_obeyed(backbone):
+    asked = FineTuneSettings(steps=7, lr=0.3, folds=2)
+
+    settings = settings_for(plan_within(900.0), asked, backbone)
+
+    assert (settings.steps, settings.lr, settings.folds) == (7, 0.3, 2)
+    assert (settings.check_rates, settings.more_folds) == (False, False)
+
+
+def test_rates_and_folds_of_the_plan_may_change_while_it_is_carried_out(backbone):
+    plan = plan_within(None)
+
+    settings = planned_settings(FineTuneSettings(), plan.strategy, backbone)
+
+    assert (settings.lr, settings.folds) == (plan.strategy.lr, plan.strategy.folds)
+    assert (settings.check_rates, settings.more_folds) == (True, True)
