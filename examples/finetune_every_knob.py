@@ -26,6 +26,7 @@ settings = FineTuneSettings(
     lr_decay=1.5,  # each so many times,
     group_multipliers=(0.5, 1.0, 1.0),  # and by a factor of its own
     adaptive_rates=False,
+    check_rates=True,  # lower them first if one step on a batch would go too far
     warmup_fraction=0.1,
     clip_norm=1.0,
     weight_decay=1e-4,
@@ -50,6 +51,7 @@ settings = FineTuneSettings(
     ema=0.9,
     precision="float32",
     folds=1,
+    more_folds=True,  # while the first ones leave it in doubt which is better
     refit="continue",  # with the network of the fold; "anew" with the probe
     acceptance_z=0.5,
 )

@@ -27,8 +27,8 @@ from bottleneck.finetune.schedules import Pace
 from bottleneck.finetune.step import Training, compute_gradients
 from bottleneck.heads import LogisticHead
 
-N_BATCHES = 3
-"""Batches that are looked at: they and the steps on them take about as long as ten steps of training."""
+N_BATCHES = 4
+"""Batches that are looked at: they and the steps on them take about as long as fifteen steps of training."""
 
 ENOUGH = 0.5
 """Share of the largest drop of the loss that a step must have: where the loss is a parabola, one that goes 1.7 times as

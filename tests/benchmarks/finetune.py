@@ -6,7 +6,7 @@
 Every cell is a task, a number of training images and a seed. In each, on the same images and the same backbone:
 fastai's ``vision_learner(...).fine_tune(5)`` at its defaults (224 pixels, ``aug_transforms``; it learns from all of
 them); then ours with the time that fastai took as its ``time_budget``; and the probes, `LogisticHead` on the
-penultimate layer and on all stages. Tasks of 32 pixels have no rival and get ``SMALL_BUDGET`` seconds. Records are
+penultimate layer and on all stages. Tasks of 64 pixels and less have no rival and get ``SMALL_BUDGET`` seconds. Records are
 appended one by one, so that a run that was cut short goes on where it ended. fastai is no dependency: ``pip install
 fastai`` brings the rival; ``--budget`` runs ours without it.
 """
@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,14 @@ from bottleneck import LogisticHead, TransferClassifier, load_backbone
 from bottleneck.errors import FallbackWarning
 from bottleneck.images import as_labelled_source
 from tests.benchmarks.fastai_rival import fastai_accuracy
+from tests.benchmarks.planner_tasks import draw, take, task_images
 from tests.finetune.resnet20 import ResNet20
 
 WEIGHTS = "mobilenet_v2_imagenet_tf_hmirror.safetensors"
 SMALL_WEIGHTS = "resnet20_cifar10.safetensors"
 SMALL_BUDGET = 300.0
+NEAR = "tiny_kinds"
+"""Of `planner_tasks`: kinds of things made of classes that the embedded backbone was trained to tell apart."""
 COLLAPSED_BELOW = 0.05
 """A run has collapsed if it is this much less accurate than the probe."""
 
@@ -65,6 +68,7 @@ TASKS = {
         Task(images="dtd10", n=800, backbone="mobilenet_v2"),
         Task(images="hymenoptera", n=244, backbone="mobilenet_v2"),
         Task(images="clothing", n=200, backbone="mobilenet_v2"),
+        Task(images=NEAR, n=200, backbone="embedded"),
         Task(images="fashion_mnist", n=1000, backbone="resnet20"),
         Task(images="clothing", n=1000, backbone="resnet20", rotated=True),
     )
@@ -111,11 +115,15 @@ def measure(task: Task, shared: Path, *, seed: int, budget: float | None) -> Rec
         return record | measure_ours(task, shared, train, test, seed=seed, budget=budget or SMALL_BUDGET)
 
 
-Labelled = tuple[list[str], NDArray[np.generic]]
+Labelled = tuple[Sequence[str] | Sequence[bytes], NDArray[np.generic]]
 
 
 def read(task: Task, shared: Path, *, seed: int, folder: Path) -> tuple[Labelled, Labelled]:
-    """Return the files and labels to learn from, drawn by ``seed``, and those to be measured on."""
+    """Return the images and labels to learn from, drawn by ``seed``, and those to be measured on."""
+    if task.images == NEAR:
+        images = task_images(NEAR, shared)
+        drawn = draw(images.labels, task.n, seed=seed)
+        return (take(images.pool, drawn), images.labels[drawn]), (images.test, images.test_labels)
     rng = np.random.default_rng(seed)
     parts = []
     for part, n in (("train", task.n), ("test", None)):
@@ -140,10 +148,13 @@ def rotate(files: list[str], rng: np.random.Generator, folder: Path) -> Labelled
 
 def measure_ours(task: Task, shared: Path, train: Labelled, test: Labelled, *, seed: int, budget: float) -> Record:
     """Fine-tune in ``budget`` seconds from files to classifier, and fit the probes on what is then in the cache."""
-    if task.backbone == "mobilenet_v2":
-        backbone = load_backbone("mobilenet_v2", shared / "weights" / WEIGHTS)
-    else:
-        backbone = load_backbone(ResNet20(), shared / "weights" / SMALL_WEIGHTS)
+    match task.backbone:
+        case "mobilenet_v2":
+            backbone = load_backbone("mobilenet_v2", shared / "weights" / WEIGHTS)
+        case "resnet20":
+            backbone = load_backbone(ResNet20(), shared / "weights" / SMALL_WEIGHTS)
+        case name:
+            backbone = load_backbone(name)
     with tempfile.TemporaryDirectory() as cache_dir, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", FallbackWarning)
         given = {"cache_dir": cache_dir, "random_state": seed}
