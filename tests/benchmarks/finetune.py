@@ -6,8 +6,8 @@
 Every cell is a task, a number of training images and a seed. In each, on the same images and the same backbone:
 fastai's ``vision_learner(...).fine_tune(5)`` at its defaults (224 pixels, ``aug_transforms``; it learns from all of
 them); then ours with the time that fastai took as its ``time_budget``; and the probes, `LogisticHead` on the
-penultimate layer and on all stages. Tasks of 64 pixels and less have no rival and get ``SMALL_BUDGET`` seconds. Records are
-appended one by one, so that a run that was cut short goes on where it ended. fastai is no dependency: ``pip install
+penultimate layer and on all stages. Tasks of 64 pixels and less have no rival and get ``SMALL_BUDGET`` seconds. Records
+are appended one by one, so that a run that was cut short goes on where it ended. fastai is no dependency: ``pip install
 fastai`` brings the rival; ``--budget`` runs ours without it.
 """
 
