@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Literal, TypeVar
 
 from bottleneck.finetune.settings import FineTuneSettings
@@ -209,8 +210,7 @@ def gentler(recipe: Recipe, times: int) -> Recipe:
     if groups and head < FLAT * groups[-1]:
         groups = [rate / 2 ** (len(groups) - group) for group, rate in enumerate(groups)]
     if recipe.optimizer == "sgd":
-        n_moved = next((len(groups) - i for i, rate in enumerate(groups) if rate >= LEFT_ALONE * head), 0)
-        n_left = len(groups) - n_moved
+        n_left = len(list(takewhile(lambda rate: rate < LEFT_ALONE * head, groups[:-1])))
         groups = [0.0] * n_left + groups[n_left:]
     return replace(recipe, learning_rates=(*groups, head))
 

@@ -192,6 +192,7 @@ def test_the_lowest_groups_are_left_alone_once_rates_are_lowered_to_where_they_h
     assert [rate > 0 for rate in rates] == [False, False, False, True, True, True, True]
     assert rates[2] == 0 < 0.05 / 2.6**3 == pytest.approx(rates[3])
     assert all(rate > 0 for rate in gentler(plan(has_layer_norm=True, lr_decay=9.0), 1).learning_rates)
+    assert [rate > 0 for rate in gentler(plan(lr_decay=99.0), 1).learning_rates] == [False, False, False, True, True]
 
 
 def test_groups_frozen_by_hand_stay_frozen_and_one_group_can_be_lowered():
