@@ -257,7 +257,7 @@ def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, ev
 
 
 def test_little_time_means_smaller_images_where_the_network_takes_them(profile_of, evidence_of):
-    little, near = Budget(seconds=600), evidence_of(all_stages_accuracy=0.6)
+    little, near = Budget(seconds=250), evidence_of(all_stages_accuracy=0.6)
     given = {"strategy": "finetune", "evidence": near}
 
     ample = plan_transfer(profile_of(takes_smaller_images=True), AMPLE, **given).strategy
