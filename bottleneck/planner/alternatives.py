@@ -176,7 +176,7 @@ def _price_finetune(request: Request) -> Alternative:
 
 
 def _shape_of_finetuning(request: Request) -> TrainingShape:
-    """Return the most thorough shape for which there is time: the recipe's for a quarter of its steps, or a quicker one.
+    """Return the recipe's shape if there is time for a quarter of its steps, else a quicker one.
 
     Without a word about time nothing but the recipe is considered.
     """

@@ -239,7 +239,7 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     lr, lr_decay = RECIPES["near" if regime == "near" else "far"]
     run, probe, watch = replace(probed.run, strategy="finetune"), probed.probe, Stopwatch()
     plan = plan_run(run, probe.evidence)
-    asked = replace(given, lr=lr, lr_decay=lr_decay)
+    asked = replace(given, lr=lr, lr_decay=lr_decay, check_rates=True)  # as for rates that the plan chose
     settings = planned_settings(asked, plan.strategy, run.extractor.backbone)
     with watch.timing("start"):
         start = start_of_finetuning(run, probe, probed.features)

@@ -25,7 +25,7 @@ from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
-from bottleneck.finetune.recipe import MOST_GENTLER, gentler
+from bottleneck.finetune.recipe import MOST_GENTLER, gentler, lowered
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
 from bottleneck.progress import silent
@@ -148,17 +148,15 @@ def finetune_in_parts(
 def finetune_plainly(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> Tuned:
     """Fine-tune on all images from the probe, at rates lowered until they hold, without a comparison."""
     job, probe = open_in_parts(given, settings, watch)
-    why = ""
-    for times in range(MOST_GENTLER + 1):
+    times, path = 0, None
+    while path is None:
         with noting_divergence() as training, watch.timing(f"training {times}"):
             recipe = gentler(job.recipe, times)
             path = path_on_all(replace(job, recipe=recipe), probe, steps=recipe.steps, begin=None)
-            test = pixels_of(given.test, given.run)
-            break
-        why = training.why
-    else:
-        return Tuned(steps=job.recipe.steps, flip=job.recipe.flip, stopped=why)
-    codes = predicted(job, path, 1.0, test)
+        if training.why and times == MOST_GENTLER:
+            return Tuned(steps=job.recipe.steps, flip=job.recipe.flip, stopped=training.why)
+        times = lowered(times) if training.why else times
+    codes = predicted(job, path, 1.0, pixels_of(given.test, given.run))
     return Tuned(path_codes=[codes], steps=path.steps, gentler=times, flip=job.recipe.flip)
 
 

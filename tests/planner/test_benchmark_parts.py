@@ -156,7 +156,7 @@ def test_plain_fine_tuning_that_diverges_begins_again_at_lower_rates_until_none_
     assert plain.path_codes is None
     assert not plain.accepted
     assert "the loss became" in plain.stopped
-    assert [part for part in watch.parts if "training" in part] == [f"training {times}" for times in range(5)]
+    assert [part for part in watch.parts if "training" in part] == [f"training {times}" for times in (0, 1, 3, 5, 6)]
 
 
 def test_plain_fine_tuning_takes_twice_the_steps_of_one_of_the_two_trainings_that_it_replaces(probed):
