@@ -88,6 +88,16 @@ def test_more_images_are_held_out_while_they_leave_it_in_doubt_which_is_better(c
     assert clear.comparison.n_images == 20
 
 
+def test_the_message_says_which_rates_were_too_high_and_which_layers_that_left_alone(staged):
+    settings = FineTuneSettings(steps=4, batch_size=20, lr=3.0, lr_decay=4.0, folds=1, check_rates=True)
+
+    message = run(staged, settings).message
+
+    lowest = staged.backbone.layer_groups[0].name
+    assert "A learning rate of 3 was too high; 0.0" in message
+    assert f"Of the layer groups {lowest} stayed as given." in message
+
+
 def test_probe_is_returned_unchanged_where_nothing_can_be_learnt(chance):
     coef = chance.head.coef_.copy()
     weights = [parameter.clone() for parameter in chance.backbone.network.parameters()]
