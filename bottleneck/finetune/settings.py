@@ -48,8 +48,8 @@ class FineTuneSettings:
         Multiply the rate of each layer by 1 + log(1 + 1 / norm of its gradient) [2]_: where gradients are small, in
         shallow layers mostly, learning is faster. For training from random weights.
     check_rates : bool or "auto"
-        Before training, lower the rates until one full step on a batch no longer goes too far for its loss; the lowest
-        layer groups, which would hardly learn then, are left as they are. With SGD, from a fitted probe. "auto": unless
+        Before training, lower the rates until one full step on a batch no longer raises its loss much; the lowest layer
+        groups, which would hardly learn then, are left as they are. With SGD, from a fitted probe. "auto": unless
         ``lr`` is given.
     group_multipliers : tuple of float or None
         One factor on the learning rate of each layer group, from the input; None: all 1.

@@ -77,7 +77,7 @@ def test_steps_lead_back_to_where_they_began(colours: Task, lr: float):
 
 
 def test_rates_are_the_highest_whose_step_raises_the_loss_by_a_fifth_of_what_guessing_costs_at_most(colours: Task):
-    training = learning(colours, lr=30.0)
+    training = learning(colours, lr=3.0)
     lesson = first_lesson(training)
 
     times = times_for(training, lesson)
@@ -101,7 +101,7 @@ def test_rates_far_too_high_for_a_network_are_lowered_and_low_ones_stay(colours:
 
 
 def test_images_looked_at_in_small_parts_say_the_same(colours: Task):
-    whole, parts = learning(colours, lr=30.0), learning(colours, lr=30.0)
+    whole, parts = learning(colours, lr=3.0), learning(colours, lr=3.0)
     parts.job.micro_batch.most = 5
 
     assert loss_of(parts, first_lesson(parts)) == pytest.approx(loss_of(whole, first_lesson(whole)), rel=1e-4)
