@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.finetune.rates import times_to_lower
 from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler, lowered
+from bottleneck.finetune.stops import FAILURES, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.heads.blocks import RowBlocks
@@ -94,8 +95,8 @@ class CrossFitted:
 
 
 @dataclass(kw_only=True, slots=True)
-class Course:
-    """How far the folds have come: what they gave, and what the next one begins with."""
+class SoFar:
+    """What the folds gave so far, and what the next one begins with."""
 
     steps: int
     last: Snapshot | None
@@ -112,8 +113,8 @@ def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = s
     """Fine-tune in each fold that is used and score its held-out images along the path.
 
     Where the recipe allows it, further folds follow as long as those held out leave it ``in_doubt`` which is better.
-    Rates that are too high for the network are lowered. Where a training diverges all the same, or the first one is
-    clearly worse than the probe, it and those after it have lower ones.
+    Rates that are too high for the network are lowered. Where a training diverges all the same, or the first one, at
+    rates that were not lowered, is clearly worse than the probe, it and those after it have lower ones.
 
     Raises
     ------
@@ -125,16 +126,38 @@ def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = s
         Fewer than two images can be held out.
     """
     folds, n_used = folds_to_hold_out(job, probe)
-    course = Course(steps=job.recipe.steps, last=job.kept(LAST))
-    while len(course.parts) < n_used or (
-        job.recipe.cross_fit.may_grow
-        and len(course.parts) < len(folds)
-        and in_doubt(joined(course.parts))
-        and has_time_for_more(job, probe, course)
-    ):
-        hold_out_next(job, probe, folds, course, n_used=n_used)
-    last = None if course.last is None else course.last.tensors
-    return CrossFitted(held_out=joined(course.parts), steps=course.steps, gentler=course.gentler, last=last)
+    so_far = SoFar(steps=job.recipe.steps, last=job.kept(LAST))
+    for fold in range(n_used):
+        hold_out(job, probe, folds, so_far, fold=fold, n_used=n_used)
+    if job.recipe.cross_fit.may_grow:
+        hold_out_more(job, probe, folds, so_far, n_used=n_used, in_doubt=in_doubt)
+    last = None if so_far.last is None else so_far.last.tensors
+    return CrossFitted(held_out=joined(so_far.parts), steps=so_far.steps, gentler=so_far.gentler, last=last)
+
+
+def hold_out_more(
+    job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, n_used: int, in_doubt: Callable[[HeldOut], bool]
+) -> None:
+    """Hold out further folds as long as it is in doubt which is better, and there is time.
+
+    What stops such a fold leaves the folds before it as they are.
+    """
+    for fold in range(n_used, len(folds)):
+        known = job.kept(stage_of(fold, n_used)) is not None
+        if not in_doubt(joined(so_far.parts)) or not (known or has_time_for_more(job, probe, so_far)):
+            return
+        try:
+            hold_out(job, probe, folds, so_far, fold=fold, n_used=n_used)
+        except FAILURES as stop:
+            if job.ranks.count > 1:
+                raise  # of several processes one alone cannot go on
+            logger.info("%s stopped: %s", stage_of(fold, n_used), reason_of(stop))
+            return
+
+
+def stage_of(fold: int, n_used: int) -> str:
+    """Return how a fold is called, counted from 0."""
+    return f"fine-tuning, fold {fold + 1} of {max(n_used, fold + 1)}"
 
 
 def folds_to_hold_out(job: Job, probe: Probe) -> tuple[Folds, int]:
@@ -157,18 +180,16 @@ def folds_to_hold_out(job: Job, probe: Probe) -> tuple[Folds, int]:
     return folds, n_used
 
 
-def hold_out_next(job: Job, probe: Probe, folds: Folds, course: Course, *, n_used: int) -> None:
-    """Fine-tune on what the next fold does not hold out, or take what that gave before the job was stopped."""
-    fold = len(course.parts)
+def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, n_used: int) -> None:
+    """Fine-tune on what a fold does not hold out, or take what that gave before the job was stopped."""
     train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
-    n_folds = max(n_used, fold + 1)
-    stage = f"fine-tuning, fold {fold + 1} of {n_folds}"
+    n_folds, stage = max(n_used, fold + 1), stage_of(fold, n_used)
     kept = job.kept(stage)
     if kept is None:
         began = job.clock()
         head = probe.refitted_on(train, seed=job.seed)
         job.timing.head = job.clock() - began
-        times = times_from_the_start(job, probe, head, train) if fold == 0 else course.gentler
+        times = times_from_the_start(job, probe, head, train) if fold == 0 else so_far.gentler
         fit = partial(
             fit_fold,
             probe=probe,
@@ -176,18 +197,20 @@ def hold_out_next(job: Job, probe: Probe, folds: Folds, course: Course, *, n_use
             train=train,
             held=held,
             stage=stage,
-            steps=course.steps,
+            steps=so_far.steps,
             n_folds_left=n_folds - fold,
         )
-        check = partial(check_not_lost, job, probe, held)
+        check = partial(check_not_lost, job, probe, held) if fold == 0 else approve
         path, kept = gentler_until_it_holds(job, fit, check, stage, times_gentler(job, stage, default=times))
-        finished = {stage: kept}
+        finished = {stage: replace(kept, facts={**kept.facts, "timing": asdict(job.timing)})}
         if fold == n_folds - 1 and job.recipe.refit == "continue":
-            finished[LAST] = course.last = Snapshot(facts={}, tensors=path.end)
+            finished[LAST] = so_far.last = Snapshot(facts={}, tensors=path.end)
         job.keep(finished)
-    course.parts.append(held_out_of(job, probe, kept, rows=held))
+    elif job.timing.step == 0 and "timing" in kept.facts:
+        job.timing.take(kept.facts["timing"])
+    so_far.parts.append(held_out_of(job, probe, kept, rows=held))
     # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
-    course.steps, course.gentler = kept.facts["steps"], kept.facts["gentler"]
+    so_far.steps, so_far.gentler = kept.facts["steps"], kept.facts["gentler"]
 
 
 def times_from_the_start(job: Job, probe: Probe, head: LogisticHead, train: NDArray[np.int64]) -> int:
@@ -218,7 +241,7 @@ def gentler_until_it_holds(
 ) -> tuple[Path, Snapshot]:
     """Return what ``fit`` does, at lower and lower rates as long as training diverges.
 
-    At the first rates, ``check`` may also find that they were too high for what was known.
+    At rates that were not lowered, ``check`` may also find that they were too high for what was known.
 
     Raises
     ------
@@ -240,6 +263,10 @@ def gentler_until_it_holds(
             job.keep({diverged(stage): Snapshot(facts={"gentler": times})})
         else:
             return path, replace(fitted, facts={**fitted.facts, "gentler": times})
+
+
+def approve(kept: Snapshot) -> None:
+    """Find nothing wrong."""
 
 
 def check_not_lost(job: Job, probe: Probe, rows: NDArray[np.int64], kept: Snapshot) -> None:
@@ -278,13 +305,13 @@ def fit_fold(
     )
 
 
-def has_time_for_more(job: Job, probe: Probe, course: Course) -> bool:
+def has_time_for_more(job: Job, probe: Probe, so_far: SoFar) -> bool:
     """Say whether a fold more, as long as those before it, and the training on all images fit before the deadline."""
     if job.deadline is None:
         return True
-    ahead = what_is_ahead(1, n_held=len(course.parts[-1].weights), n_images=len(probe.labels))
+    ahead = what_is_ahead(1, n_held=len(so_far.parts[-1].weights), n_images=len(probe.labels))
     seconds = job.deadline - job.clock() - job.timing.head
-    return job.ranks.first(ahead.seconds_a_training(seconds, job.timing) >= course.steps * job.timing.step)
+    return job.ranks.first(ahead.seconds_a_training(seconds, job.timing) >= so_far.steps * job.timing.step)
 
 
 def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:

@@ -29,7 +29,7 @@ class GroupDescription:
         The modules whose parameters are in it.
     n_parameters : int
     learning_rate : float
-        The highest rate of the schedule; 0 is frozen.
+        The highest rate of the schedule, if it is not lowered before training; 0 is frozen.
     """
 
     group: str

@@ -90,13 +90,14 @@ class CrossFit:
 class Recipe:
     """The numbers of one fine-tuning.
 
-    ``learning_rates``: one a layer group from the input, then the head's; 0 is frozen. ``check_rates``: they
-    are lowered before training if they are too high for the network. ``check_flip``: images are mirrored only if their
-    labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is off. ``refit``: with what the last
-    training, on all images, begins.
+    ``pretrained``: whether layers begin with weights worth keeping. ``learning_rates``: one a layer group from the
+    input, then the head's; 0 is frozen. ``check_rates``: they are lowered before training if they are too high for the
+    network. ``check_flip``: images are mirrored only if their labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is
+    off. ``refit``: with what the last training, on all images, begins.
     """
 
     optimizer: Optimizer
+    pretrained: bool
     learning_rates: tuple[float, ...]
     batch_size: int
     steps: int
@@ -135,6 +136,7 @@ def plan_recipe(
     is_small, fresh = n_images < SMALL_DATA, settings.head == "fresh"
     return Recipe(
         optimizer=choose_optimizer(settings, has_layer_norm=has_layer_norm),
+        pretrained=pretrained,
         learning_rates=group_rates(settings, n_groups=n_groups, has_layer_norm=has_layer_norm, pretrained=pretrained),
         batch_size=settings.batch_size,
         steps=steps,
@@ -192,9 +194,12 @@ def group_rates(
 
 
 def checks_rates(settings: FineTuneSettings, *, has_layer_norm: bool, pretrained: bool) -> bool:
-    """Say whether single steps tell how high rates may be: where SGD goes on from what a network and a head know."""
+    """Say whether single steps tell how high rates may be: where SGD goes on from what a network and a head know.
+
+    Adaptive rates depend on the gradients of every step.
+    """
     knows = pretrained and settings.head == "probe"
-    if not knows or choose_optimizer(settings, has_layer_norm=has_layer_norm) != "sgd":
+    if not knows or settings.adaptive_rates or choose_optimizer(settings, has_layer_norm=has_layer_norm) != "sgd":
         return False
     return _or(settings.check_rates, settings.lr == "auto")
 
@@ -210,7 +215,7 @@ def gentler(recipe: Recipe, times: int) -> Recipe:
     *groups, head = (rate / 2**times for rate in recipe.learning_rates)
     if groups and head < FLAT * groups[-1]:
         groups = [rate / 2 ** (len(groups) - group) for group, rate in enumerate(groups)]
-    if recipe.optimizer == "sgd":
+    if recipe.optimizer == "sgd" and recipe.pretrained:
         n_left = len(list(takewhile(lambda rate: rate < LEFT_ALONE * head, groups[:-1])))
         groups = [0.0] * n_left + groups[n_left:]
     return replace(recipe, learning_rates=(*groups, head))

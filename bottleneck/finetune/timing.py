@@ -1,6 +1,6 @@
 """How the time that is left is shared among the parts of a job, from what parts of the same kind took."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bottleneck.errors import BudgetError
@@ -23,6 +23,10 @@ class Timing:
     prediction: float = 0.0
     folds: float = 0.0
     refit: float = 0.0
+
+    def take(self, known: Mapping[str, float]) -> None:
+        """Take what parts took before the job was stopped."""
+        self.head, self.step, self.prediction = known["head"], known["step"], known["prediction"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,7 @@ from bottleneck.planner.records import (
     Regime,
     Request,
     Scratch,
-    Strategy,
+    StrategyName,
 )
 from bottleneck.planner.wording import duration, name_of, size
 
@@ -105,7 +105,7 @@ def regime_to_train(evidence: ProbeEvidence | None) -> Regime:
     """Return the recipe to fine-tune with: what a trial showed to be better, else the one for far images.
 
     On unseen images it was the better of both in 13 of 18 cells, by 4.3 points on average (ResNet-20, 13 tasks near and
-    far). Where a network does not bear its rates, training begins anew with those of the other (`finetune.crossfit`).
+    far). Where a network does not bear its rates, they are lowered to those of the other (`finetune.rates`).
     """
     run = None if evidence is None or evidence.trial is None else best_run(evidence.trial)
     return "far" if run is None else run.regime
@@ -133,11 +133,11 @@ def needed_seconds(request: Request, alternative: Alternative) -> float:
     extra on top of a probe that is in hand: unasked, the shortest run worth taking must fit even at the slow end of its
     estimate. One that is asked for is tried where it is expected to fit; if it turns out not to, the probe stays.
     """
-    return _seconds_to_allow(request, alternative.strategy, alternative.seconds)
+    return _seconds_to_allow(request, name_of(alternative.strategy), alternative.seconds)
 
 
-def _seconds_to_allow(request: Request, strategy: Strategy, seconds: Estimate) -> float:
-    expected = isinstance(strategy, LinearProbe) or request.strategy == name_of(strategy)
+def _seconds_to_allow(request: Request, strategy: StrategyName, seconds: Estimate) -> float:
+    expected = strategy in ("probe", "all_stages_probe", request.strategy)
     return seconds.value if expected else seconds.high
 
 
@@ -185,10 +185,14 @@ def _shape_of_finetuning(request: Request) -> TrainingShape:
     smaller = profile.takes_smaller_images and profile.image_side >= SMALLER_FROM
     quicker = replace(thorough, image_scale=SMALLER_SCALE) if smaller else thorough
     full, least = recipe_steps(profile.n_samples), _least_finetuning(request)
-    if _is_unasked(request) or _steps_within(request, least, full, thorough) >= LEAST_SHARE * full:
+    limit = training_limit(request)
+    if _is_unasked(request) or limit is None:
         return thorough
-    limit, needed = training_limit(request), training_cost(request, least, quicker).seconds.high
-    return quicker if limit is None or needed <= limit else replace(quicker, folds=1)
+    worthwhile = training_cost(request, max(least, ceil(LEAST_SHARE * full)), thorough).seconds.low
+    needed = _seconds_to_allow(request, "finetune", training_cost(request, least, thorough).seconds)
+    if max(worthwhile, needed) <= limit:
+        return thorough
+    return quicker if training_cost(request, least, quicker).seconds.high <= limit else replace(quicker, folds=1)
 
 
 def _is_unasked(request: Request) -> bool:
@@ -219,7 +223,7 @@ def _price_scratch(request: Request) -> Alternative:
 def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate | None) -> Alternative:
     """Price a training strategy: it does not fit if not even its shortest run does."""
     limit, least = training_limit(request), shortest_cost(request, strategy)
-    needed = _seconds_to_allow(request, strategy, least.seconds)
+    needed = _seconds_to_allow(request, name_of(strategy), least.seconds)
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
     why_not = shortage or _too_long_unasked(request, needed)
     cost = training_cost(request, strategy.steps, _shape_of(strategy))
@@ -248,7 +252,7 @@ def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
     """Return the time that the shortest useful run of a strategy must be allowed."""
-    return _seconds_to_allow(request, strategy, shortest_cost(request, strategy).seconds)
+    return _seconds_to_allow(request, name_of(strategy), shortest_cost(request, strategy).seconds)
 
 
 def _shape_of(strategy: FineTune | Scratch) -> TrainingShape:

@@ -32,6 +32,8 @@ FOLDS, CROSS_FIT_BELOW = 3, 100
 and 200, ResNet-20, high rates) one hold-out of a third cost about half a point of accuracy, for half of the time."""
 HOLDOUT_SHARE, SMALL_HOLDOUT_SHARE, SMALL_HOLDOUT_FROM = 1 / 3, 0.25, 3_000
 """Share of the images that one hold-out takes, and where a smaller one is enough."""
+CHECK_STEPS = 8
+"""Allowance: steps whose time it takes to find out before training how high rates may be (`finetune.rates`)."""
 BLEND_POINTS = 5
 """Allowance: networks between probe and fine-tuned one that are scored on the images held out."""
 VIEWS, PIXELS_SHARE = 2, 0.25
@@ -181,12 +183,21 @@ def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tupl
         decoded, decoded_again = VIEWS * profile.n_samples, 0
     else:
         decoded, decoded_again = folds * trained + scored, trained
-    all_folds = folds * one_run + scored * profile.forward_seconds_per_image
+    checked = check_images(profile) * shape.image_scale**2 * profile.train_seconds_per_image
+    all_folds = checked + folds * one_run + scored * profile.forward_seconds_per_image
     heads = _times(head_seconds(request, profile.n_features_all_stages), folds)
     return (
         _plus(heads, _within(all_folds + decoded * profile.decode_seconds_per_image, TIME_FACTOR)),
         _within(one_run + decoded_again * profile.decode_seconds_per_image, TIME_FACTOR),
     )
+
+
+def check_images(profile: Profile) -> int:
+    """Return the images that count as trained on while it is found out how high rates may be.
+
+    Nothing is found out for AdamW or random weights.
+    """
+    return 0 if profile.has_layer_norm or not profile.pretrained else CHECK_STEPS * BATCH_SIZE
 
 
 def memory_limit(request: Request) -> int:

@@ -163,10 +163,10 @@ def _rates_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) 
     if isinstance(strategy, Scratch):
         return ()
     tried = evidence is not None and evidence.trial is not None
-    why = "as the trial suggests" if tried else "and lower ones if the network does not bear these"
+    why = "as the trial suggests, " if tried else ""
     sentence = (
         f"The learning rate is {strategy.lr:.2g}, divided by {strategy.lr_decay} for each layer group below the head, "
-        f"{why}."
+        f"{why}and lower if the network does not bear that."
     )
     return (Reason(rule="rates", sentence=sentence),)
 

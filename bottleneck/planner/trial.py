@@ -4,7 +4,15 @@ from dataclasses import replace
 from math import ceil
 
 from bottleneck.planner.alternatives import RECIPES, better_probe, regime_to_train, training_limit
-from bottleneck.planner.costs import BLEND_POINTS, SHORTEST_FINETUNING, TIME_FACTOR, VIEWS, n_held_out, recipe_steps
+from bottleneck.planner.costs import (
+    BLEND_POINTS,
+    SHORTEST_FINETUNING,
+    TIME_FACTOR,
+    VIEWS,
+    check_images,
+    n_held_out,
+    recipe_steps,
+)
 from bottleneck.planner.gain import unseen
 from bottleneck.planner.records import (
     Alternative,
@@ -75,7 +83,8 @@ def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[Fine
     first, n_runs = recipes[0], len(recipes)
     held = min(TRIAL_HELD_OUT, n_held_out(profile.n_samples, first.folds))
     opened = min(profile.n_samples, n_trained_on(profile.n_samples, first) + held)
-    trained = n_runs * first.steps * first.batch_size * first.image_scale**2 * profile.train_seconds_per_image
+    trained_on = n_runs * (first.steps * first.batch_size + check_images(profile))
+    trained = trained_on * first.image_scale**2 * profile.train_seconds_per_image
     scored = n_runs * (BLEND_POINTS - 1) * held * profile.forward_seconds_per_image
     decoded = VIEWS * opened * profile.decode_seconds_per_image
     wide = better_probe(evidence)[0] == "all_stages"

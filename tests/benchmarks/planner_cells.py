@@ -4,8 +4,8 @@ A cell is a task, a backbone, a number of training images and a seed. Strategies
 run is opened, features extracted and the probe fitted once, by the same functions as ``TransferClassifier.fit``, and
 every strategy is charged with it. ``finetune_near`` and ``finetune_far`` are ``strategy="finetune"`` with the planner's
 two recipes, taken apart so that each part is timed, and the network trained on all images is known even where the
-comparison rejects it; ``finetune_short`` is the recipe for far images with a third of the steps, as the planner takes
-it where time is short. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images,
+comparison rejects it; ``finetune_short`` is the recipe for far images with a third of the steps, about what a short
+``time_budget`` leaves. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images,
 of twice the steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
 """
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from bottleneck.errors import BudgetError, InvalidInputError
+from bottleneck.finetune import checkpoints, crossfit
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS
 from bottleneck.finetune.crossfit import (
@@ -20,6 +21,7 @@ from bottleneck.finetune.crossfit import (
     take_rows,
     whole_hand_off,
 )
+from bottleneck.finetune.identity import with_checkpoints
 from bottleneck.finetune.path import check_time_left
 from tests.finetune.slow import WorkClock, slow_task
 from tests.finetune.tasks import Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
@@ -234,6 +236,43 @@ def test_a_further_fold_is_held_out_only_if_it_fits_whole_before_the_deadline(se
     assert fitted.steps == 20
     assert len(fitted.held_out.weights) == n_compared
     assert slow.clock.now + 20 < seconds  # there is time for the training on all images
+
+
+def test_what_stops_a_further_fold_leaves_the_comparison_as_it_was(colours, monkeypatch):
+    job = make_job(colours, steps=1, folds=1, more_folds=True)
+    alone = cross_fit(job, probe_of(colours))
+    fit_path = crossfit.fit_path
+
+    def stopping(job, *args, stage, **given):
+        if "fold 2" in stage:
+            raise BudgetError("no time")
+        return fit_path(job, *args, stage=stage, **given)
+
+    monkeypatch.setattr(crossfit, "fit_path", stopping)
+    stopped = cross_fit(job, probe_of(colours), in_doubt=lambda _: True)
+
+    np.testing.assert_array_equal(stopped.held_out.log_loss, alone.held_out.log_loss)
+    assert torch.equal(stopped.last["linear.weight"], alone.last["linear.weight"])
+
+
+def test_time_for_a_further_fold_is_known_where_a_fit_goes_on(colours, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "WRITES_APART", 0)
+    options = {"steps": 20, "folds": 1, "more_folds": True}
+
+    def kept_job(task, **given):
+        return with_checkpoints(make_job(task, **options, **given), tmp_path, task.source, task.labels, workers=0)
+
+    first = slow_task(WorkClock(), learning=1 / 16)
+    cross_fit(kept_job(first.task, clock=first.clock, deadline=300.0), probe_of(first.task))
+    later = slow_task(WorkClock(), learning=1 / 16)
+
+    little, enough = (
+        cross_fit(kept_job(later.task, clock=later.clock, deadline=left), probe_of(later.task), in_doubt=lambda _: True)
+        for left in (30.0, 55.0)
+    )
+
+    assert (len(little.held_out.weights), len(enough.held_out.weights)) == (20, 40)
 
 
 @pytest.mark.parametrize("refit", ["continue", "anew"])

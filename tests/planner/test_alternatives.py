@@ -40,6 +40,22 @@ def test_without_pretrained_weights_scratch_needs_many_images_or_a_tiny_network(
     assert plan.chosen.accuracy is None or not tried
 
 
+@pytest.mark.parametrize("strategy", ["auto", "finetune"])
+@pytest.mark.parametrize("n", [60, 110, 180, 500])
+def test_who_allows_more_time_is_never_offered_less(profile_of, evidence_of, n, strategy):
+    few = profile_of(n_samples=n, rows_cached=0, largest_class=20, smallest_class=5, takes_smaller_images=True)
+    evidence = evidence_of(head_seconds=1.0, spent_seconds=5.0)
+
+    offered = [
+        plan_transfer(few, Budget(seconds=seconds), evidence=evidence, strategy=strategy).alternatives[-1].feasible
+        for seconds in range(10, 400, 2)
+    ]
+
+    assert offered == sorted(offered)
+    assert offered[0] is False
+    assert offered.index(True) < 40  # thirty steps on smaller images, twice
+
+
 def test_scratch_must_fit_the_budget_too(profile_of, evidence_of):
     plan = plan_transfer(
         profile_of(pretrained=False, n_parameters=270_000), Budget(seconds=300), evidence=evidence_of()

@@ -92,9 +92,9 @@ def test_smaller_images_cost_less_in_training_only(profile_of):
     request = request_of(profile_of())
     shape, smaller = TrainingShape(folds=3), TrainingShape(folds=3, image_scale=0.5)
     none, full = (training_cost(request, steps, shape).seconds.value for steps in (0, 100))
-    small = training_cost(request, 100, smaller).seconds.value
+    no_small, small = (training_cost(request, steps, smaller).seconds.value for steps in (0, 100))
 
-    assert small - none == pytest.approx((full - none) / 4)
+    assert small - no_small == pytest.approx((full - none) / 4)
 
 
 def test_the_feature_pass_is_paid_only_for_images_that_the_cache_misses(profile_of):
@@ -169,7 +169,7 @@ def test_training_is_paid_once_per_fold_and_once_for_the_refit(profile_of, evide
 
     seconds = training_cost(request_of(profile, evidence=evidence), 600, recipe_of(profile)).seconds.value
 
-    network = runs * 600 * 32 * 0.03 + held_out * 5 * 0.01
+    network = (runs * 600 + 8) * 32 * 0.03 + held_out * 5 * 0.01  # 8: to find out how high rates may be
     heads = 3.0 * (runs - 1) + 3.0 * 2_416 / 1_280
     assert seconds == pytest.approx(50.0 + heads + network + 2 * n * 0.002)
 

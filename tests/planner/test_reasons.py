@@ -126,7 +126,7 @@ def test_a_plan_to_train_says_that_rates_may_turn_out_lower(profile_of):
 
     sentence = next(reason.sentence for reason in plan.reasons if reason.rule == "rates")
     assert "rate is 0.1, divided by 1.3" in sentence
-    assert sentence.endswith("and lower ones if the network does not bear these.")
+    assert sentence.endswith("and lower if the network does not bear that.")
 
 
 @pytest.mark.parametrize(
