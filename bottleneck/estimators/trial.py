@@ -18,14 +18,15 @@ from bottleneck.estimators.run import Probe, Run, plan_run, start_of_finetuning
 from bottleneck.extraction import using_threads
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
-from bottleneck.finetune.crossfit import Probe as FoldProbe
-from bottleneck.finetune.crossfit import codes_of, score_path, take_rows, times_from_the_start
+from bottleneck.finetune.crossfit import score_path, times_from_the_start
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import facts_of, image_weights
 from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
+from bottleneck.finetune.probe import Probe as FoldProbe
+from bottleneck.finetune.probe import codes_of, take_rows
 from bottleneck.finetune.recipe import gentler
 from bottleneck.finetune.stops import FAILURES, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.finetune.average import Weights
@@ -18,14 +17,13 @@ from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, gain_of, score_proba
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
+from bottleneck.finetune.probe import Probe, codes_of, take_rows
 from bottleneck.finetune.rates import times_to_lower
 from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler, lowered
 from bottleneck.finetune.stops import FAILURES, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
-from bottleneck.heads.blocks import RowBlocks
-from bottleneck.heads.duplicates import cut, group_copies, mark_rows
-from bottleneck.heads.folds import Folds, deal_parts
+from bottleneck.heads.folds import Folds
 
 CHECKED_IMAGES = 2000
 """Training images on which the final network must not do worse than was measured on unseen ones."""
@@ -40,44 +38,6 @@ LAST, RATES = "network of the last fold", "rates"
 """The names by which its weights are kept, and how often rates were lowered before training."""
 
 logger = logging.getLogger(__name__)
-
-ProbeFeatures = NDArray[np.float32] | RowBlocks
-
-
-def take_rows(features: ProbeFeatures, rows: NDArray[np.int64]) -> ProbeFeatures:
-    """Return some rows of features as what these are, an array or blocks."""
-    return features[rows] if isinstance(features, np.ndarray) else features.take(rows)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Probe:
-    """A fitted head with the features (n, n_features), labels, weights and groups of all images."""
-
-    head: LogisticHead
-    features: ProbeFeatures
-    labels: NDArray[np.generic]
-    sample_weight: NDArray[np.float64]
-    groups: NDArray[np.intp] | None = None
-
-    def deal_folds(self, n_folds: int, rng: np.random.Generator) -> Folds:
-        """Deal the images to folds, copies and groups together."""
-        codes, features = codes_of(self.labels, self.head), self.features
-        blocks = cut(features) if isinstance(features, np.ndarray) else features
-        marks = mark_rows(blocks, n_samples=len(codes), n_features=self.head.n_features_in_)
-        n_folds, parts = deal_parts(n_folds, group_copies(marks, codes), codes, rng, groups=self.groups)
-        held_out = parts == np.arange(n_folds)[:, None]
-        return Folds(train=~held_out, held_out=held_out)
-
-    def refitted_on(self, rows: NDArray[np.int64], *, seed: int) -> LogisticHead:
-        """Return a head with the same normalisation that has seen ``rows`` only, C chosen among them."""
-        # One normalisation for all: the network of a fold is trained further as that of all images.
-        fresh: LogisticHead = clone(self.head).set_params(random_state=seed, normalize=self.head.normalize_)
-        return fresh.fit(
-            take_rows(self.features, rows),
-            self.labels[rows],
-            sample_weight=self.sample_weight[rows],
-            groups=None if self.groups is None else self.groups[rows],
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -353,8 +313,3 @@ def joined(parts: list[HeldOut]) -> HeldOut:
         weights=np.concatenate([part.weights for part in parts]),
         groups=np.concatenate([part.groups for part in parts if part.groups is not None]),
     )
-
-
-def codes_of(labels: NDArray[np.generic], head: LogisticHead) -> NDArray[np.int64]:
-    """Return the index of each label among the classes of ``head``."""
-    return np.searchsorted(head.classes_, labels)

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from bottleneck.finetune.average import Weights, weights_of
 from bottleneck.finetune.compare import Comparison
-from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted, Probe, codes_of
+from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, n_predictable, predict_proba, share_of_time
+from bottleneck.finetune.probe import Probe, codes_of
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
 from bottleneck.finetune.stops import FAILURES, RESUMABLE, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead

@@ -16,15 +16,7 @@ from bottleneck.backbones import Backbone
 from bottleneck.errors import FallbackWarning
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison, Expected, compare
-from bottleneck.finetune.crossfit import (
-    CrossFitted,
-    Probe,
-    ProbeFeatures,
-    codes_of,
-    cross_fit,
-    take_rows,
-    whole_hand_off,
-)
+from bottleneck.finetune.crossfit import CrossFitted, cross_fit, whole_hand_off
 from bottleneck.finetune.delivery import Delivered, best_network
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
@@ -32,6 +24,7 @@ from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
 from bottleneck.finetune.path import check_time_left
+from bottleneck.finetune.probe import Probe, ProbeFeatures, codes_of, take_rows
 from bottleneck.finetune.probe_network import as_backbone, as_head
 from bottleneck.finetune.ranks import ALONE, Ranks
 from bottleneck.finetune.recipe import Recipe, gentler

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bottleneck.backbones import Backbone
 from bottleneck.finetune.batches import Batch, LabelledRows, shuffled_batches
-from bottleneck.finetune.crossfit import codes_of
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.job import open_job
 from bottleneck.finetune.loop import open_groups, start_training
+from bottleneck.finetune.probe import codes_of
 from bottleneck.finetune.probe_network import build_network
 from bottleneck.finetune.schedules import Pace
 from bottleneck.finetune.settings import FineTuneSettings

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bottleneck.finetune.crossfit import Probe
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import predict_proba
+from bottleneck.finetune.probe import Probe
 from bottleneck.finetune.probe_network import build_network
 from bottleneck.heads.evidence import mean_and_se
 

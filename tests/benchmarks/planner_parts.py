@@ -17,7 +17,7 @@ from bottleneck.estimators.run import Run
 from bottleneck.extraction.extract import decode_min_side
 from bottleneck.finetune import Comparison, Expected, FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
-from bottleneck.finetune.crossfit import Probe, cross_fit
+from bottleneck.finetune.crossfit import cross_fit
 from bottleneck.finetune.delivery import check_delivered, path_on_all, path_to
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
@@ -25,6 +25,7 @@ from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
+from bottleneck.finetune.probe import Probe
 from bottleneck.finetune.recipe import MOST_GENTLER, gentler, lowered
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource

@@ -15,11 +15,12 @@ from bottleneck.estimators.run import extract_run, fit_probe, plan_run
 from bottleneck.estimators.trial import run_trial, try_first
 from bottleneck.features import Features
 from bottleneck.finetune.compare import HeldOut, compare
-from bottleneck.finetune.crossfit import Probe as FoldProbe
-from bottleneck.finetune.crossfit import codes_of, fit_fold
+from bottleneck.finetune.crossfit import fit_fold
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import open_job
+from bottleneck.finetune.probe import Probe as FoldProbe
+from bottleneck.finetune.probe import codes_of
 from bottleneck.planner import LinearProbe
 from bottleneck.progress import silent
 from tests.finetune.tasks import PREPROCESS, ColourBlind, coloured_noise

@@ -12,11 +12,11 @@ from torch import nn
 from bottleneck.backbones import Backbone, Preprocess, load_backbone
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.batches import LabelledRows
-from bottleneck.finetune.crossfit import Probe
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.loop import start_training
 from bottleneck.finetune.pixels import DecodedPixels
+from bottleneck.finetune.probe import Probe
 from bottleneck.finetune.probe_network import build_network
 from bottleneck.finetune.ranks import ALONE
 from bottleneck.finetune.schedules import Pace
@@ -149,6 +149,27 @@ def flat(weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def codes_in(task: Task) -> NDArray[np.int64]:
     return np.searchsorted(task.head.classes_, task.labels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """An array that shows no more than seven rows at once."""
+
+    array: NDArray[np.float32]
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.array)
+
+    @property
+    def n_features(self) -> int:
+        return self.array.shape[1]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self.array[start : start + 7] for start in range(0, len(self.array), 7))
+
+    def take(self, rows: NDArray[np.int64]) -> "Blocks":
+        return Blocks(array=self.array[rows])
 
 
 def probe_of(task: Task) -> Probe:

@@ -1,7 +1,6 @@
 import itertools
-from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,41 +12,13 @@ from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.finetune import checkpoints, crossfit
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS
-from bottleneck.finetune.crossfit import (
-    check_not_lost,
-    codes_of,
-    cross_fit,
-    gentler_until_it_holds,
-    take_rows,
-    whole_hand_off,
-)
+from bottleneck.finetune.crossfit import check_not_lost, cross_fit, gentler_until_it_holds, whole_hand_off
 from bottleneck.finetune.identity import with_checkpoints
 from bottleneck.finetune.path import check_time_left
 from tests.finetune.slow import WorkClock, slow_task
-from tests.finetune.tasks import Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
+from tests.finetune.tasks import Blocks, Task, WatchedPixels, coloured_noise, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Blocks:
-    """An array that shows no more than seven rows at once."""
-
-    array: NDArray[np.float32]
-
-    @property
-    def n_samples(self) -> int:
-        return len(self.array)
-
-    @property
-    def n_features(self) -> int:
-        return self.array.shape[1]
-
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        return (self.array[start : start + 7] for start in range(0, len(self.array), 7))
-
-    def take(self, rows: NDArray[np.int64]) -> "Blocks":
-        return Blocks(array=self.array[rows])
 
 
 def rows_of_folds(task: Task, *, groups: NDArray[np.intp] | None = None) -> list[tuple[set[int], set[int]]]:
@@ -69,10 +40,6 @@ def rows_of_folds(task: Task, *, groups: NDArray[np.intp] | None = None) -> list
 
 def weights_of(task: Task) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in task.backbone.network.state_dict().items() if tensor.is_floating_point()}
-
-
-def test_codes_are_the_places_of_the_labels_among_the_classes(colours):
-    assert list(colours.head.classes_[codes_of(colours.labels, colours.head)]) == list(colours.labels)
 
 
 def test_each_fold_predicts_what_it_was_not_trained_on_and_all_together_every_image(backbone):
@@ -98,30 +65,6 @@ def test_images_of_a_group_are_never_on_both_sides(backbone):
 
     assert len(folds) == 3
     assert all(not set(groups[list(trained)]) & set(groups[list(predicted)]) for trained, predicted in folds)
-
-
-def test_probe_of_a_fold_is_chosen_by_groups(chance):
-    """Each image is there three times, with a little noise: only groups say that these are no news."""
-    rng = np.random.default_rng(0)
-    repeated = np.tile(np.arange(60), 3)
-    features = rng.standard_normal((60, 80))[repeated] + 0.3 * rng.standard_normal((180, 80))
-    labels = chance.labels[repeated]
-    probe = replace(probe_of(chance), features=features, labels=labels, sample_weight=np.ones(180), groups=repeated)
-
-    by_groups = probe.refitted_on(np.arange(180), seed=0)
-    by_images = replace(probe, groups=None).refitted_on(np.arange(180), seed=0)
-
-    assert by_groups.accuracy_cv_ < 0.65 < by_images.accuracy_cv_
-
-
-def test_folds_of_features_in_blocks_are_those_of_the_array(colours):
-    in_memory, rows = probe_of(colours), np.array([5, 3, 40])
-    in_blocks = replace(in_memory, features=Blocks(array=colours.features))
-
-    from_array, from_blocks = (probe.deal_folds(3, np.random.default_rng(0)) for probe in (in_memory, in_blocks))
-
-    np.testing.assert_array_equal(from_blocks.held_out, from_array.held_out)
-    np.testing.assert_array_equal(np.concatenate(list(take_rows(in_blocks.features, rows))), colours.features[rows])
 
 
 def test_features_in_blocks_are_compared_as_the_array_is(colours):
@@ -285,13 +228,6 @@ def test_weights_of_the_last_fold_are_there_to_go_on_from_unless_training_begins
         assert last is None
     else:
         assert any(not torch.equal(last[f"network.{name}"], given) for name, given in weights_of(colours).items())
-
-
-def test_every_fold_has_the_normalisation_of_the_probe(colours):
-    probe = probe_of(colours)
-    heads = [probe.refitted_on(rows, seed=0) for rows in (np.arange(0, 40), np.arange(20, 60))]
-
-    assert [head.normalize_ for head in heads] == [probe.head.normalize_] * 2
 
 
 def test_later_folds_take_no_more_steps_than_the_first_had_time_for():

@@ -14,9 +14,10 @@ from bottleneck.backbones import load_backbone
 from bottleneck.errors import CacheWarning, FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.compare import Comparison
-from bottleneck.finetune.crossfit import CrossFitted, Probe
+from bottleneck.finetune.crossfit import CrossFitted
 from bottleneck.finetune.delivery import fit_on_all, path_on_all
 from bottleneck.finetune.handoff import image_weights
+from bottleneck.finetune.probe import Probe
 from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source
 from bottleneck.progress import Progress
