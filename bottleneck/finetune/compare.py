@@ -19,7 +19,7 @@ FAR_OUT = 2
 """Index of the first alpha of those that are compared with the probe all together, so that none has to be chosen for
 it: choosing among noisy accuracies would reward the noise."""
 
-WORSE_Z, BETTER_Z = 1.64, 1.0
+IN_DOUBT_Z = 1.64
 """Standard errors by which fine-tuning must look worse or better than the probe not to be in doubt. Of ten fine-tunings
 of the embedded backbone on images near to its own (200 of nine kinds of things) three were kept for 0.2 to 1 standard
 errors on 67 images, and were 2 to 6 points worse on others."""
@@ -119,7 +119,7 @@ class Comparison:
     @property
     def in_doubt(self) -> bool:
         """Whether neither is clearly better: more images might say otherwise."""
-        return -WORSE_Z * self.standard_error < self.measured < BETTER_Z * self.standard_error
+        return abs(self.measured) < IN_DOUBT_Z * self.standard_error
 
 
 def score_proba(

@@ -83,7 +83,7 @@ def test_what_is_no_better_on_held_out_images_is_never_kept():
 
 
 @pytest.mark.parametrize(
-    "n_won, n_lost, in_doubt", [(0, 0, True), (0, 1, True), (0, 6, False), (2, 2, True), (3, 2, True), (6, 1, False)]
+    "n_won, n_lost, in_doubt", [(0, 0, True), (0, 1, True), (0, 6, False), (2, 2, True), (3, 2, True), (6, 0, False)]
 )
 def test_it_is_in_doubt_which_is_better_unless_one_clearly_is(n_won, n_lost, in_doubt):
     correct = np.ones((40, 5), dtype=bool)
