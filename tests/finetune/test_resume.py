@@ -181,7 +181,7 @@ def test_process_killed_twenty_times_comes_to_the_same_bits(tmp_path: Path, kind
     n_killed = 0
     while not (tmp_path / "result").exists():
         # A few steps at a time until it was killed twenty times, then to the end.
-        n_lines = rng.randint(1, 3 + n_steps // 20) if n_killed < 20 else 10**6
+        n_lines = rng.randint(1, 3 + n_steps // 40) if n_killed < 20 else 10**6
         n_killed += run_and_kill(kind, tmp_path, n_lines=n_lines, seconds=rng.random() * 0.02)
 
     assert n_killed == 20
