@@ -166,7 +166,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
         if fold == n_folds - 1 and job.recipe.refit == "continue":
             finished[LAST] = so_far.last = Snapshot(facts={}, tensors=path.end)
         job.keep(finished)
-    elif job.timing.step == 0 and "timing" in kept.facts:
+    elif job.timing.step == 0:
         job.timing.take(kept.facts["timing"])
     so_far.parts.append(held_out_of(job, probe, kept, rows=held))
     # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.

@@ -100,6 +100,18 @@ def test_rates_far_too_high_for_a_network_are_lowered_and_low_ones_stay(colours:
     assert lowered_for(colours, lr=0.01) == 0
 
 
+def test_of_the_batches_the_one_in_the_middle_decides(colours: Task):
+    training = learning(colours, lr=0.3)
+    training.network.eval()
+    found = []
+    for batch in shuffled_batches(training.job, training.learned, epoch=1):
+        lesson = prepare_lesson(training.job, batch, n_classes=training.learned.n_classes, epoch=1)
+        found.append(times_for(training, lesson))
+
+    assert lowered_for(colours, lr=0.3) == np.median(found)
+    assert len(set(found)) > 1
+
+
 def test_images_looked_at_in_small_parts_say_the_same(colours: Task):
     whole, parts = learning(colours, lr=3.0), learning(colours, lr=3.0)
     parts.job.micro_batch.most = 5
