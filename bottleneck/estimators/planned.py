@@ -6,7 +6,6 @@ from typing import Any
 from bottleneck.backbones import Backbone, has_layer_norm
 from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.finetune import Expected, FineTuneSettings
-from bottleneck.finetune.recipe import choose_refit
 from bottleneck.planner import FineTune, Plan, Scratch, Strategy
 from bottleneck.planner.costs import recipe_steps
 from bottleneck.planner.gain import expected_gain
@@ -37,11 +36,8 @@ def settings_for(plan: Plan, settings: FineTuneSettings, backbone: Backbone) -> 
 def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
     """Return the settings with the plan's numbers wherever the user left "auto"."""
     assert isinstance(strategy, FineTune | Scratch)
-    # A training that begins anew is as long as two of which the second goes on from the first.
-    anew = choose_refit(settings, pretrained=backbone.pretrained) == "anew"
-    alone = isinstance(strategy, FineTune) and anew
     planned: dict[str, Any] = {
-        "steps": 2 * strategy.steps if alone else strategy.steps,
+        "steps": strategy.steps,
         "folds": strategy.folds,
         "acceptance_z": strategy.accept_z,
     }

@@ -19,7 +19,7 @@ from bottleneck.finetune.job import Job
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.finetune.probe import Probe, codes_of, take_rows
 from bottleneck.finetune.rates import times_to_lower
-from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler, lowered
+from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler, lowered, steps_on_all
 from bottleneck.finetune.stops import FAILURES, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
@@ -44,12 +44,13 @@ logger = logging.getLogger(__name__)
 class CrossFitted:
     """What the folds gave.
 
-    Predictions of held-out images, the steps that each fine-tuning took, how often its rates were lowered, and the
-    weights of the last one if they are to be trained further.
+    Predictions of held-out images, the steps that each fine-tuning took and those that one on all images has now, how
+    often rates were lowered, and the weights of the last fold if they are to be trained further.
     """
 
     held_out: HeldOut
     steps: int
+    steps_on_all: int
     gentler: int
     last: Weights | None = None
 
@@ -86,13 +87,19 @@ def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = s
         Fewer than two images can be held out.
     """
     folds, n_used = folds_to_hold_out(job, probe)
-    so_far = SoFar(steps=job.recipe.steps, last=job.kept(LAST))
+    so_far = SoFar(steps=job.recipe.fold_steps, last=job.kept(LAST))
     for fold in range(n_used):
         hold_out(job, probe, folds, so_far, fold=fold, n_used=n_used)
     if job.recipe.cross_fit.may_grow:
         hold_out_more(job, probe, folds, so_far, n_used=n_used, in_doubt=in_doubt)
     last = None if so_far.last is None else so_far.last.tensors
-    return CrossFitted(held_out=joined(so_far.parts), steps=so_far.steps, gentler=so_far.gentler, last=last)
+    return CrossFitted(
+        held_out=joined(so_far.parts),
+        steps=so_far.steps,
+        steps_on_all=steps_on_all(job.recipe, so_far.steps),
+        gentler=so_far.gentler,
+        last=last,
+    )
 
 
 def hold_out_more(
@@ -169,7 +176,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
     elif job.timing.step == 0:
         job.timing.take(kept.facts["timing"])
     so_far.parts.append(held_out_of(job, probe, kept, rows=held))
-    # Later trainings are no longer and no faster than this one, so that what is delivered is what was compared.
+    # Later folds are no longer and no faster than this one, so that what is delivered is what was compared.
     so_far.steps, so_far.gentler = kept.facts["steps"], kept.facts["gentler"]
 
 
@@ -256,7 +263,7 @@ def fit_fold(
 ) -> tuple[Path, Snapshot]:
     """Fine-tune on some rows; return the path, how many steps it took and how the others are predicted along it."""
     codes = codes_of(probe.labels, probe.head)
-    ahead = what_is_ahead(n_folds_left, n_held=len(held), n_images=len(codes))
+    ahead = what_is_ahead(job.recipe, n_folds_left, n_held=len(held), n_images=len(codes))
     pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
     scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
@@ -269,7 +276,7 @@ def has_time_for_more(job: Job, probe: Probe, so_far: SoFar) -> bool:
     """Say whether a fold more, as long as those before it, and the training on all images fit before the deadline."""
     if job.deadline is None:
         return True
-    ahead = what_is_ahead(1, n_held=len(so_far.parts[-1].weights), n_images=len(probe.labels))
+    ahead = what_is_ahead(job.recipe, 1, n_held=len(so_far.parts[-1].weights), n_images=len(probe.labels))
     seconds = job.deadline - job.clock() - job.timing.head
     return job.ranks.first(ahead.seconds_a_training(seconds, job.timing) >= so_far.steps * job.timing.step)
 
@@ -277,13 +284,14 @@ def has_time_for_more(job: Job, probe: Probe, so_far: SoFar) -> bool:
 def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:
     """Return what there is to do before the first fold."""
     plan = recipe.cross_fit
-    return what_is_ahead(plan.n_used, n_held=n_images // plan.n_folds, n_images=n_images)
+    return what_is_ahead(recipe, plan.n_used, n_held=n_images // plan.n_folds, n_images=n_images)
 
 
-def what_is_ahead(n_folds: int, *, n_held: int, n_images: int) -> Ahead:
+def what_is_ahead(recipe: Recipe, n_folds: int, *, n_held: int, n_images: int) -> Ahead:
     """Return what there is to do when the head of the next fold is fitted: later folds are as large as this one."""
     n_scored = n_folds * n_held * (len(ALPHAS) - 1)
-    return Ahead(trainings=n_folds + 1, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
+    trainings = n_folds + steps_on_all(recipe, recipe.fold_steps) / recipe.fold_steps
+    return Ahead(trainings=trainings, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
 
 
 def score_path(

@@ -26,9 +26,13 @@ COLLAPSE_Z = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Delivered:
-    """The best network in hand; what stopped a better one, if something did, and whether the same call goes on."""
+    """The best network in hand and the steps it took.
+
+    What stopped a better one, if something did, and whether the same call goes on.
+    """
 
     network: ProbeNetwork
+    steps: int
     stopped: str = ""
     resumable: bool = False
 
@@ -37,7 +41,7 @@ def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: 
     """Return the network trained on all images; if something stops that, the one of the last fold, if there is one."""
     try:
         with job.ranks.telling(*FAILURES):
-            return Delivered(network=fit_on_all(job, probe, cross_fitted, comparison))
+            return fit_on_all(job, probe, cross_fitted, comparison)
     except STOPS as stop:
         # Of several processes each is interrupted at another step.
         if cross_fitted.last is None or (isinstance(stop, KeyboardInterrupt) and job.ranks.count > 1):
@@ -45,7 +49,7 @@ def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: 
         stopped, resumable = reason_of(stop), isinstance(stop, RESUMABLE) and job.has_checkpoint
     # Only now is the memory of the training that was stopped free.
     network = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps).at(comparison.alpha)
-    return Delivered(network=network, stopped=stopped, resumable=resumable)
+    return Delivered(network=network, steps=cross_fitted.steps, stopped=stopped, resumable=resumable)
 
 
 def path_to(job: Job, probe: Probe, end: Weights, *, steps: int) -> Path:
@@ -55,7 +59,7 @@ def path_to(job: Job, probe: Probe, end: Weights, *, steps: int) -> Path:
     return Path(network=network, start=weights_of(network), end=there, steps=steps)
 
 
-def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> ProbeNetwork:
+def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> Delivered:
     """Return the network at the chosen alpha, fine-tuned on all images.
 
     Raises
@@ -65,9 +69,10 @@ def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Co
     BudgetError
         There is no time left for it.
     """
-    network = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last).at(comparison.alpha)
+    path = path_on_all(job, probe, steps=cross_fitted.steps_on_all, begin=cross_fitted.last)
+    network, before = path.at(comparison.alpha), 0 if cross_fitted.last is None else cross_fitted.steps
     check_delivered(job, probe, network, comparison)
-    return network
+    return Delivered(network=network, steps=before + path.steps)
 
 
 def path_on_all(job: Job, probe: Probe, *, steps: int, begin: Weights | None) -> Path:

@@ -17,7 +17,7 @@ from bottleneck.errors import FallbackWarning
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison, Expected, compare
 from bottleneck.finetune.crossfit import CrossFitted, cross_fit, whole_hand_off
-from bottleneck.finetune.delivery import Delivered, best_network
+from bottleneck.finetune.delivery import best_network
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
@@ -288,8 +288,8 @@ def compare_and_deliver(
         )
     lasting = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
     delivered = best_network(lasting, probe, cross_fitted, comparison)
+    took = f"{delivered.steps} steps, alpha {comparison.alpha:g}"
     job.timing.refit = job.clock() - began - job.timing.folds
-    steps = about_steps(job.recipe, cross_fitted, delivered)
     if delivered.stopped:
         also += f" Training on all images stopped: {delivered.stopped}. The network of the last fold is delivered."
         also += f" {GOES_ON.format(job.checkpoints.folder)}" if delivered.resumable and job.checkpoints else ""
@@ -300,7 +300,7 @@ def compare_and_deliver(
         head=as_head(delivered.network, probe.head),
         history=tuple(job.history),
         comparison=comparison,
-        message=f"Fine-tuning ({steps}, alpha {comparison.alpha:g}) is kept. {sentence(comparison)}{also}",
+        message=f"Fine-tuning ({took}) is kept. {sentence(comparison)}{also}",
         mirror=mirror,
         resumable=delivered.resumable,
         fold_seconds=job.timing.folds,
@@ -322,12 +322,6 @@ def sentence(comparison: Comparison) -> str:
         f"with a standard error of {100 * comparison.standard_error:.1f}{weighed}; "
         f"asked for were more than none on these images, and more than {comparison.z:g} times this doubt."
     )
-
-
-def about_steps(recipe: Recipe, cross_fitted: CrossFitted, delivered: Delivered) -> str:
-    """Say how many steps the delivered network took."""
-    once = recipe.refit == "anew" or delivered.stopped
-    return f"{'' if once else 'twice '}{cross_fitted.steps} steps"
 
 
 def went_on(job: Job) -> str:

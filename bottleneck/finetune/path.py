@@ -115,7 +115,7 @@ def check_time_left(job: Job, head: LogisticHead, ahead: Ahead) -> None:
         ahead,
         job.deadline - job.clock(),
         job.timing,
-        images_a_training=least_steps(job.recipe.steps) * job.recipe.batch_size * job.recipe.image_scale**2,
+        images_a_training=least_steps(job.recipe.fold_steps) * job.recipe.batch_size * job.recipe.image_scale**2,
     )
     if refusal := job.ranks.first(refusal):
         raise BudgetError(refusal)

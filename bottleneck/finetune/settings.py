@@ -28,8 +28,9 @@ class FineTuneSettings:
     batch_size : int
         Images an optimizer step.
     steps : int or "auto"
-        Optimizer steps of each training. "auto": 25 sqrt(n_samples) within 200 and 4,000, half of that where the last
-        training goes on from another; from random weights at least 60 epochs.
+        Optimizer steps that the delivered network takes: a third of them in each fold, the rest on all images, where
+        it goes on from the last fold (see ``refit``); else all of them in each fold and once more on all images.
+        "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
     warmup_fraction : float
         Share of the steps in which the rates rise from 0; then they fall along a cosine to 0.
     clip_norm : float

@@ -31,14 +31,17 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ahead:
-    """What is still to be done: equal trainings, heads of folds, and images to predict outside of training."""
+    """What is still to be done: heads of folds, images to predict outside of training, and trainings.
 
-    trainings: int
+    These are counted in the next one: one that takes twice its steps counts as two.
+    """
+
+    trainings: float
     heads: int = 0
     images: int = 0
 
     def seconds_a_training(self, seconds: float, timing: Timing) -> float:
-        """Return how long each training may take if all is to be over in ``seconds``."""
+        """Return how long the next training may take if all is to be over in ``seconds``."""
         others = self.heads * timing.head + self.images * timing.prediction
         return ((1 - SPARE) * seconds - others) / self.trainings
 

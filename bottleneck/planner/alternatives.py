@@ -16,6 +16,7 @@ from bottleneck.planner.costs import (
     probe_cost,
     recipe_steps,
     scratch_steps,
+    shape_of,
     shortest_finetuning,
     training_cost,
 )
@@ -209,7 +210,7 @@ def _least_finetuning(request: Request) -> int:
 def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
     profile = request.profile
-    full, shape = scratch_steps(profile.n_samples), TrainingShape(folds=n_folds(profile.n_samples))
+    full, shape = scratch_steps(profile.n_samples), TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0)
     strategy = Scratch(
         lr=SCRATCH_LR,
         steps=_steps_within(request, half_the_recipe(full), full, shape),
@@ -226,7 +227,7 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     needed = _seconds_to_allow(request, name_of(strategy), least.seconds)
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
     why_not = shortage or _too_long_unasked(request, needed)
-    cost = training_cost(request, strategy.steps, _shape_of(strategy))
+    cost = training_cost(request, strategy.steps, shape_of(strategy))
     seconds = cost.seconds
     if not why_not and limit is not None:
         # A schedule is shortened while it runs rather than late.
@@ -247,17 +248,12 @@ def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
         least = _least_finetuning(request)
     else:
         least = half_the_recipe(scratch_steps(request.profile.n_samples))
-    return training_cost(request, least, _shape_of(strategy))
+    return training_cost(request, least, shape_of(strategy))
 
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:
     """Return the time that the shortest useful run of a strategy must be allowed."""
     return _seconds_to_allow(request, name_of(strategy), shortest_cost(request, strategy).seconds)
-
-
-def _shape_of(strategy: FineTune | Scratch) -> TrainingShape:
-    scale = strategy.image_scale if isinstance(strategy, FineTune) else 1.0
-    return TrainingShape(folds=strategy.folds, image_scale=scale)
 
 
 def _too_long_unasked(request: Request, needed: float) -> str:

@@ -13,17 +13,18 @@ from bottleneck.planner.memory import (
     sizes_of,
     training_bytes,
 )
-from bottleneck.planner.records import Estimate, Layers, Profile, Request
+from bottleneck.planner.records import Estimate, FineTune, Layers, Profile, Request, Scratch
 
 BATCH_SIZE = 32
 """The batch that the recipe's learning rates and numbers of steps belong to."""
-MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 100, 2_000, 12.5
-"""The recipe: each training takes clip(12.5 sqrt(n), 100, 2,000) steps, a fixed length without early stopping, and the
-last one, on all images, goes on from the one before it."""
+MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4_000, 25
+FOLD_SHARE = 1 / 3
+"""The recipe: a network takes clip(25 sqrt(n), 200, 4,000) steps, a fixed length without early stopping: a third of
+them in a fold, the others, on all images, go on from there."""
 SCRATCH_EPOCHS = 60
 """The recipe from random weights."""
-SHORTEST_FINETUNING = 30
-"""Steps of 32 images that are worth a training: from the probe, and at high rates, a few go a long way."""
+SHORTEST_FINETUNING = 60
+"""Steps of 32 images that are worth a fine-tuning: from the probe, and at high rates, a few go a long way."""
 SHORTEST_SHARE = 0.5
 """Assumption: under half of its steps training from random weights is not worth beginning, nor is fine-tuning worth
 waiting for where nobody said how long to wait."""
@@ -61,11 +62,13 @@ is extracted, a claim; a shard of so many rows has a header; a cache has an inde
 class TrainingShape:
     """What a step of training costs, and how many trainings there are beside the final one.
 
-    ``folds`` are held out in turn; 1 is one hold-out. ``image_scale`` is the side of training images as a share of the
-    full one.
+    ``folds`` are held out in turn; 1 is one hold-out. ``fold_share``: of the steps of the network that is delivered,
+    those that each fold takes; under 1, it goes on from the last fold. ``image_scale`` is the side of training images
+    as a share of the full one.
     """
 
     folds: int
+    fold_share: float = FOLD_SHARE
     image_scale: float = 1.0
 
 
@@ -79,13 +82,20 @@ class Cost:
 
 
 def recipe_steps(n_samples: int) -> int:
-    """Return how many optimizer steps each training of the fine-tuning recipe takes."""
+    """Return how many optimizer steps a network takes by the fine-tuning recipe."""
     return min(max(round(STEPS_PER_ROOT * sqrt(n_samples)), MIN_STEPS), MAX_STEPS)
 
 
 def scratch_steps(n_samples: int) -> int:
     """Return how many optimizer steps training from random weights takes: 60 epochs, and no fewer than fine-tuning."""
-    return max(2 * recipe_steps(n_samples), SCRATCH_EPOCHS * n_samples // BATCH_SIZE)
+    return max(recipe_steps(n_samples), SCRATCH_EPOCHS * n_samples // BATCH_SIZE)
+
+
+def shape_of(strategy: FineTune | Scratch) -> TrainingShape:
+    """Return the shape of a training with the settings of a strategy."""
+    if isinstance(strategy, Scratch):
+        return TrainingShape(folds=strategy.folds, fold_share=1.0)
+    return TrainingShape(folds=strategy.folds, image_scale=strategy.image_scale)
 
 
 def n_folds(n_samples: int) -> int:
@@ -160,7 +170,10 @@ def keeps_checkpoints(request: Request) -> bool:
 
 
 def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
-    """Return the cost of the probes, of one training run per fold, of scoring them, and of the final run."""
+    """Return the cost of the probes, of one training per fold, of scoring them, and of that on all images.
+
+    ``steps`` are those of the network that is delivered.
+    """
     profile, probe, sizes = request.profile, probe_cost(request, "all_stages"), sizes_of(request.profile)
     folds, refit = training_seconds(request, steps, shape)
     least = training_bytes(sizes, on_disk=keeps_features(request))
@@ -174,21 +187,21 @@ def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
 
 
 def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tuple[Estimate, Estimate]:
-    """Return the time of all folds with their probes and scores, and that of the final run."""
+    """Return the time of all folds with their probes and scores, and that of the training on all images."""
     profile, folds = request.profile, shape.folds
     held_out = folds * n_held_out(profile.n_samples, folds)
-    trained, scored = steps * BATCH_SIZE, held_out * BLEND_POINTS
-    one_run = trained * shape.image_scale**2 * profile.train_seconds_per_image
+    in_fold = round(shape.fold_share * steps)
+    in_folds, on_all = (each * BATCH_SIZE for each in (folds * in_fold, steps - in_fold if in_fold < steps else steps))
+    scored, an_image = held_out * BLEND_POINTS, shape.image_scale**2 * profile.train_seconds_per_image
     if _keeps_decoded(request):
         decoded, decoded_again = VIEWS * profile.n_samples, 0
     else:
-        decoded, decoded_again = folds * trained + scored, trained
-    checked = check_images(profile) * shape.image_scale**2 * profile.train_seconds_per_image
-    all_folds = checked + folds * one_run + scored * profile.forward_seconds_per_image
+        decoded, decoded_again = in_folds + scored, on_all
+    all_folds = (check_images(profile) + in_folds) * an_image + scored * profile.forward_seconds_per_image
     heads = _times(head_seconds(request, profile.n_features_all_stages), folds)
     return (
         _plus(heads, _within(all_folds + decoded * profile.decode_seconds_per_image, TIME_FACTOR)),
-        _within(one_run + decoded_again * profile.decode_seconds_per_image, TIME_FACTOR),
+        _within(on_all * an_image + decoded_again * profile.decode_seconds_per_image, TIME_FACTOR),
     )
 
 

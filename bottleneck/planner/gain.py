@@ -40,8 +40,8 @@ RESIDUAL = GAIN_SPREAD * sqrt(1 - CORRELATION_LOW**2)
 UNSEEN_FACTOR = 2.0
 """Assumption: how much surer the line is where it was fitted than far outside."""
 SHORTFALL, SHORTFALL_SPREAD = 0.05, 0.1
-"""Assumption, to be fitted to cells: the share of the headroom that a whole training gains beyond a trial of 15 % of
-its steps, and how much that varies."""
+"""Assumption, to be fitted to cells: the share of the headroom that a whole training gains beyond a trial of 7.5 %
+of its steps, and how much that varies."""
 TRIAL_Z = 0.5
 """Standard errors by which another recipe must do better in a trial than the one that the evidence suggests."""
 INTERVAL_Z = 1.645

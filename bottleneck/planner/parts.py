@@ -8,16 +8,16 @@ from bottleneck.planner.alternatives import training_limit
 from bottleneck.planner.costs import (
     KEY_BYTES,
     Cost,
-    TrainingShape,
     head_seconds,
     keeps_features,
     pass_seconds,
     probe_cost,
+    shape_of,
     training_cost,
     training_seconds,
 )
 from bottleneck.planner.memory import sizes_of
-from bottleneck.planner.records import Estimate, FineTune, LinearProbe, Request, Strategy
+from bottleneck.planner.records import Estimate, LinearProbe, Request, Strategy
 
 Part = Literal["preparation", "features", "heads", "trial", "folds", "refit", "total", "memory", "disk"]
 IN_BYTES = ("memory", "disk")
@@ -96,7 +96,7 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
     parts["features"], parts["heads"] = pass_seconds(profile), head_seconds(request, width)
     cost = _whole_cost(request, strategy)
     if not isinstance(strategy, LinearProbe):
-        parts["folds"], parts["refit"] = training_seconds(request, strategy.steps, _shape_of(strategy))
+        parts["folds"], parts["refit"] = training_seconds(request, strategy.steps, shape_of(strategy))
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
     stored = missing * (profile.feature_bytes_per_image + KEY_BYTES)
@@ -119,9 +119,4 @@ def _in_time(request: Request, strategy: Strategy, seconds: Estimate) -> Estimat
 def _whole_cost(request: Request, strategy: Strategy) -> Cost:
     if isinstance(strategy, LinearProbe):
         return probe_cost(request, strategy.layers)
-    return training_cost(request, strategy.steps, _shape_of(strategy))
-
-
-def _shape_of(strategy: Strategy) -> TrainingShape:
-    scale = strategy.image_scale if isinstance(strategy, FineTune) else 1.0
-    return TrainingShape(folds=getattr(strategy, "folds", 1), image_scale=scale)
+    return training_cost(request, strategy.steps, shape_of(strategy))

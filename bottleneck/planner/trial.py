@@ -27,10 +27,10 @@ from bottleneck.planner.records import (
 )
 from bottleneck.planner.wording import duration, percent, points
 
-TRIAL_SHARE = 0.15
-"""Share of the steps of a training that shows where it is going."""
-LEAST_TRIAL_STEPS = SHORTEST_FINETUNING
-"""As many as are worth a fine-tuning at all, see ``costs.SHORTEST_FINETUNING``."""
+TRIAL_SHARE = 0.075
+"""Share of the steps of a fine-tuning that shows where it is going: about a quarter of a fold's."""
+LEAST_TRIAL_STEPS = SHORTEST_FINETUNING // 2
+"""Choice: a trial is one short training."""
 TRIAL_HELD_OUT = 2_000
 """Images that the runs of a trial are compared on, at most: their standard error is about a point then."""
 TRIAL_SETTLES = 0.5

@@ -10,8 +10,8 @@ def label(strategy: Strategy) -> str:
             return "probe, penultimate layer"
         case LinearProbe():
             return "probe, all stages"
-        case FineTune(steps=steps, folds=folds):
-            return f"fine-tuning, {folds + 1} x {steps:,} steps"
+        case FineTune(steps=steps):
+            return f"fine-tuning, {steps:,} steps"
         case Scratch(steps=steps, folds=folds):
             return f"scratch, {folds + 1} x {steps:,} steps"
 

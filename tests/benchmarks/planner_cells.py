@@ -6,7 +6,7 @@ every strategy is charged with it. ``finetune_near`` and ``finetune_far`` are ``
 two recipes, taken apart so that each part is timed, and the network trained on all images is known even where the
 comparison rejects it; ``finetune_short`` is the recipe for far images with a third of the steps, about what a short
 ``time_budget`` leaves. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images,
-of twice the steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
+of as many steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
 """
 
 import base64
@@ -249,9 +249,7 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
         settings = replace(settings, steps=max(SHORTEST_FINETUNING, round(SHORT * settings.steps)))
     with using_threads(run.rates.train_threads):
         if kind == "raw":
-            steps = 2 * settings.steps if given.steps == "auto" else given.steps
-            plainly = replace(settings, refit="anew", steps=steps)
-            result = finetune_plainly(training, plainly, watch)
+            result = finetune_plainly(training, replace(settings, refit="anew"), watch)
         else:
             result = finetune_in_parts(training, settings, watch, expect(plan, start.layers))
     path = result.path_codes

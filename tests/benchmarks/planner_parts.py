@@ -125,11 +125,13 @@ def finetune_in_parts(
     job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
     with noting_divergence() as stopped:
         with watch.timing("refit"):
-            path = path_on_all(job, probe, steps=cross_fitted.steps, begin=cross_fitted.last)
+            path = path_on_all(job, probe, steps=cross_fitted.steps_on_all, begin=cross_fitted.last)
         if comparison.accepted:
             with watch.timing("check"):
                 check_delivered(job, probe, path.at(comparison.alpha), comparison)
+    before = 0 if cross_fitted.last is None else cross_fitted.steps
     if stopped.why and cross_fitted.last is not None:
+        before = 0
         path = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps)
     if path is None:
         steps = job.recipe.steps
@@ -140,7 +142,7 @@ def finetune_in_parts(
         comparison=comparison,
         held_out=held_out,
         gentler=cross_fitted.gentler,
-        steps=path.steps,
+        steps=before + path.steps,
         flip=flip,
         stopped=stopped.why,
     )

@@ -17,7 +17,7 @@ from bottleneck.errors import FallbackWarning
 from bottleneck.estimators.resuming import BEGUN, FOLDER, STALE_SECONDS, Begun, begin, remove_stale
 from tests.finetune.tasks import PREPROCESS, ColourBlind, coloured_noise
 
-SETTINGS = FineTuneSettings(steps=20, batch_size=20, lr=0.1, lr_decay=1.0, precision="float32")
+SETTINGS = FineTuneSettings(steps=60, batch_size=20, lr=0.1, lr_decay=1.0, precision="float32")
 
 COUNTDOWN: list[int] = []
 """Training steps until Ctrl-C is pressed, if at all."""
@@ -101,7 +101,7 @@ def test_what_was_planned_stays_as_it_was_when_the_fit_goes_on(make, data, tmp_p
 
     resumed = make(time_budget=600.0).fit(*data)
 
-    assert settings["steps"] == 20
+    assert settings["steps"] == 60
     assert "went on from a checkpoint" in resumed.outcome_
 
 

@@ -35,7 +35,7 @@ from tests.finetune.tasks import colour_blind_backbone as colour_blind
 Answer = dict[str, Any]
 
 WHOLE = FineTuneSettings(
-    steps=12, lr=1.0, lr_decay=1.0, batch_size=16, precision="float32", acceptance_z=0.0, check_rates=True
+    steps=36, lr=1.0, lr_decay=1.0, batch_size=16, precision="float32", acceptance_z=0.0, check_rates=True
 )
 DIES_IN = "fine-tuning, fold 2 of 3"
 

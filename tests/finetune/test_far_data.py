@@ -15,7 +15,7 @@ from tests.finetune.resnet20 import ResNet20
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Few steps and one hold-out, to be quick; the rates for data far from what the network was pretrained on.
-QUICK_AND_HOT = FineTuneSettings(steps=120, lr=0.05, lr_decay=1.3, folds=1)
+QUICK_AND_HOT = FineTuneSettings(steps=360, lr=0.05, lr_decay=1.3, folds=1)
 
 
 def some_of(folder: Path, n_images: int):

@@ -11,6 +11,7 @@ from bottleneck.finetune.recipe import (
     group_rates,
     lowered,
     plan_recipe,
+    steps_on_all,
 )
 from bottleneck.finetune.settings import FineTuneSettings
 
@@ -147,11 +148,24 @@ def test_weights_are_averaged_from_100_steps_on():
     assert (plan(steps=99).ema, plan(steps=100).ema, plan(steps=10, ema=0.9).ema) == (0, 0.99, 0.9)
 
 
-def test_trainings_of_which_the_last_goes_on_take_half_of_the_steps_each():
-    recipes = [plan(), plan(refit="anew"), plan(pretrained=False)]
+@pytest.mark.parametrize("steps", [1, 2, 100, 353])
+def test_a_fold_takes_a_third_of_the_steps_of_the_network_that_goes_on_from_it(steps: int):
+    further, anew = plan(steps=steps), plan(steps=steps, refit="anew")
 
-    assert [recipe.refit for recipe in recipes] == ["continue", "anew", "anew"]
-    assert recipes[0].steps == pytest.approx(recipes[1].steps / 2, abs=1)
+    assert (further.refit, further.fold_steps) == ("continue", max(1, round(steps / 3)))
+    assert steps_on_all(further, further.fold_steps) == max(1, steps - further.fold_steps)
+    assert (anew.fold_steps, steps_on_all(anew, steps)) == (steps, steps)
+
+
+def test_random_weights_are_trained_anew_on_all_images():
+    scratch = plan(pretrained=False)
+
+    assert (scratch.refit, scratch.fold_steps) == ("anew", scratch.steps)
+
+
+def test_the_last_training_is_cut_as_the_folds_were():
+    assert steps_on_all(plan(steps=300), 50) == 100
+    assert steps_on_all(plan(steps=300, refit="anew"), 50) == 50
 
 
 @pytest.mark.parametrize("flip, expected", [("auto", (True, True)), (True, (True, False)), (False, (False, False))])

@@ -159,10 +159,10 @@ def test_plain_fine_tuning_that_diverges_begins_again_at_lower_rates_until_none_
     assert [part for part in watch.parts if "training" in part] == [f"training {times}" for times in (0, 1, 3, 5, 6)]
 
 
-def test_plain_fine_tuning_takes_twice_the_steps_of_one_of_the_two_trainings_that_it_replaces(probed):
+def test_plain_fine_tuning_takes_as_many_steps_as_a_network_that_is_compared(probed):
     record = run_strategy("raw_far", probed, replace(SETTINGS, steps="auto", batch_size=4))
 
-    assert record["steps"] == 2 * recipe_steps(CELL.n)
+    assert record["steps"] == recipe_steps(CELL.n)
 
 
 def test_records_of_a_cell_are_the_classifiers_and_can_be_replayed(images, probed, backbone, classify):

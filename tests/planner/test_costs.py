@@ -7,6 +7,7 @@ from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.recipe import plan_recipe
 from bottleneck.planner import Budget, Request
 from bottleneck.planner.costs import (
+    FOLD_SHARE,
     TrainingShape,
     affordable_steps,
     checkpoints_disk_bytes,
@@ -35,20 +36,20 @@ def recipe_of(profile):
 @pytest.mark.parametrize(
     ("n", "steps"),
     [
-        (20, 100),  # 12.5 sqrt(20) = 56: the floor
-        (300, round(12.5 * sqrt(300))),
-        (3_409, round(12.5 * sqrt(3_409))),
-        (40_000, 2_000),  # 12.5 sqrt(40,000) = 2,500: the ceiling
+        (20, 200),  # 25 sqrt(20) = 112: the floor
+        (300, round(25 * sqrt(300))),
+        (3_409, round(25 * sqrt(3_409))),
+        (40_000, 4_000),  # 25 sqrt(40,000) = 5,000: the ceiling
     ],
 )
 def test_steps_follow_the_recipe(n, steps):
     assert recipe_steps(n) == steps
 
 
-def test_training_from_scratch_takes_sixty_epochs_and_never_less_than_both_trainings_of_fine_tuning():
+def test_training_from_scratch_takes_sixty_epochs_and_never_less_than_fine_tuning():
     assert scratch_steps(32_000) == 60_000
-    assert scratch_steps(20) == 2 * 100  # sixty epochs are 37 steps
-    assert all(scratch_steps(n) >= 2 * recipe_steps(n) for n in range(20, 20_000, 37))
+    assert scratch_steps(20) == 200  # sixty epochs are 37 steps
+    assert all(scratch_steps(n) >= recipe_steps(n) for n in range(20, 20_000, 37))
 
 
 def test_few_images_are_cross_fitted_and_from_a_hundred_on_some_are_held_out():
@@ -68,6 +69,7 @@ def test_what_is_priced_is_what_fine_tuning_does_if_nobody_sets_it(n):
     done = plan_recipe(FineTuneSettings(), n_images=n, n_groups=5, has_layer_norm=False, pretrained=True)
 
     assert (done.steps, done.cross_fit.n_used) == (recipe_steps(n), n_folds(n))
+    assert done.fold_steps == round(FOLD_SHARE * done.steps)
     assert n_held_out(n, n_folds(n)) == round(n / done.cross_fit.n_folds)
 
 
@@ -83,9 +85,9 @@ def test_the_steps_bought_are_the_most_that_the_time_buys():
     assert affordable_steps(500, 1_000, None, seconds) == 1_000
 
 
-def test_the_shortest_training_is_thirty_steps_from_a_probe_and_half_the_recipe_from_nothing():
-    assert [shortest_finetuning(full) for full in (2_000, 20)] == [30, 20]
-    assert [half_the_recipe(full) for full in (5_000, 354, 150, 40)] == [2_500, 177, 100, 40]
+def test_the_shortest_training_is_sixty_steps_from_a_probe_and_half_the_recipe_from_nothing():
+    assert [shortest_finetuning(full) for full in (2_000, 20)] == [60, 20]
+    assert [half_the_recipe(full) for full in (5_000, 354, 250, 40)] == [2_500, 200, 200, 40]
 
 
 def test_smaller_images_cost_less_in_training_only(profile_of):
@@ -162,16 +164,29 @@ def test_seconds_spent_replace_every_estimate_of_the_probe_in_hand(profile_of, e
     assert wider.value == pytest.approx(99.0 + 8.0 * 2_416 / 1_280)
 
 
-@pytest.mark.parametrize(("n", "runs", "held_out"), [(90, 4, 90), (900, 2, 300), (4_000, 2, 1_000)])
-def test_training_is_paid_once_per_fold_and_once_for_the_refit(profile_of, evidence_of, n, runs, held_out):
+@pytest.mark.parametrize(("n", "folds", "held_out"), [(90, 3, 90), (900, 1, 300), (4_000, 1, 1_000)])
+def test_a_third_of_the_steps_is_paid_in_each_fold_and_the_others_on_all_images(
+    profile_of, evidence_of, n, folds, held_out
+):
     profile = profile_of(n_samples=n, largest_class=n // 2, smallest_class=1, rows_cached=0)
     evidence = evidence_of(head_seconds=3.0, spent_seconds=50.0)
 
     seconds = training_cost(request_of(profile, evidence=evidence), 600, recipe_of(profile)).seconds.value
 
-    network = (runs * 600 + 8) * 32 * 0.03 + held_out * 5 * 0.01  # 8: to find out how high rates may be
-    heads = 3.0 * (runs - 1) + 3.0 * 2_416 / 1_280
+    network = (folds * 200 + 400 + 8) * 32 * 0.03 + held_out * 5 * 0.01  # 8: to find out how high rates may be
+    heads = 3.0 * folds + 3.0 * 2_416 / 1_280
     assert seconds == pytest.approx(50.0 + heads + network + 2 * n * 0.002)
+
+
+def test_from_random_weights_each_training_takes_all_steps(profile_of, evidence_of):
+    request = request_of(
+        profile_of(n_samples=90, largest_class=45, smallest_class=1, rows_cached=0), evidence=evidence_of()
+    )
+    none, some = (
+        training_cost(request, steps, TrainingShape(folds=3, fold_share=1.0)).seconds.value for steps in (0, 600)
+    )
+
+    assert some - none == pytest.approx(4 * 600 * 32 * 0.03)
 
 
 def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(profile_of, evidence_of):
@@ -184,7 +199,7 @@ def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(pr
         for limit in (10 * pixels, pixels)
     )
 
-    assert streamed - kept == pytest.approx((2 * 600 * 32 + 5 * 1_000 - 2 * 4_000) * 0.002)
+    assert streamed - kept == pytest.approx((600 * 32 + 5 * 1_000 - 2 * 4_000) * 0.002)
 
 
 def test_training_holds_eight_copies_of_the_network_and_a_batch_or_as_much_of_it_as_fits(profile_of):

@@ -17,8 +17,8 @@ from tests.planner.conftest import AMPLE
 
 PENULTIMATE, ALL_STAGES = LinearProbe(layers="penultimate"), LinearProbe(layers="all_stages")
 NAMED = {"time_budget": "seconds", "memory_limit": "memory_bytes", "disk_limit": "disk_bytes"}
-FULL_STEPS = round(12.5 * sqrt(3_409))
-"""Steps that each training of the everyday images takes when there is time."""
+FULL_STEPS = round(25 * sqrt(3_409))
+"""Steps that fine-tuning on the everyday images takes when there is time."""
 NAMES = ("probe", "all_stages_probe", "finetune", "scratch")
 
 

@@ -66,8 +66,8 @@ def test_the_text_holds_the_decision_its_reasons_and_the_rule_of_thumb(profile_o
     text = " ".join(str(plan).split())
 
     assert [line[:4] for line in str(plan).splitlines() if line.startswith(">")] == [">  f"]
-    assert "Plan: fine-tuning, 2 x 730 steps" in text  # 12.5 sqrt(3,409)
-    assert "> fine-tuning, 2 x 730 steps" in text
+    assert "Plan: fine-tuning, 1,460 steps" in text  # 25 sqrt(3,409)
+    assert "> fine-tuning, 1,460 steps" in text
     for reason in plan.reasons:
         assert f"{reason.sentence} [{reason.rule}]" in text
     for change in plan.what_would_change:

@@ -8,11 +8,10 @@ import pytest
 
 from bottleneck.planner import Budget, FineTune, LinearProbe, Plan, plan_transfer
 from bottleneck.planner.alternatives import RECIPES
-from bottleneck.planner.costs import SHORTEST_FINETUNING
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.records import Trial, TrialRun
-from bottleneck.planner.trial import TRIAL_SHARE, n_trained_on
+from bottleneck.planner.trial import LEAST_TRIAL_STEPS, TRIAL_SHARE, n_trained_on
 from tests.planner.conftest import AMPLE
 
 LARGE = {"n_parameters": 86_000_000}
@@ -73,12 +72,12 @@ def test_networks_trained_by_adamw_are_tried_once(profile_of, evidence_of):
     assert [recipe.regime for recipe in plan.trial.recipes] == ["far"]
 
 
-def test_a_trial_has_at_least_as_many_steps_as_a_fine_tuning_is_worth(profile_of, evidence_of):
+def test_a_trial_has_no_fewer_steps_than_show_anything(profile_of, evidence_of):
     few = profile_of(n_samples=24, n_classes=2, smallest_class=12, largest_class=12, rows_cached=0)
 
     plan = plan_transfer(few, AMPLE, evidence=evidence_of(all_stages_accuracy=0.6))
 
-    assert {recipe.steps for recipe in plan.trial.recipes} == {SHORTEST_FINETUNING}
+    assert {recipe.steps for recipe in plan.trial.recipes} == {LEAST_TRIAL_STEPS}
 
 
 def test_even_odds_are_tried_where_a_trial_is_cheap_beside_a_wrong_decision(profile_of, grey):

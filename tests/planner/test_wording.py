@@ -49,6 +49,6 @@ def test_every_strategy_has_a_label_and_a_name():
     assert [label(strategy) for strategy in strategies] == [
         "probe, penultimate layer",
         "probe, all stages",
-        "fine-tuning, 2 x 1,500 steps",
+        "fine-tuning, 1,500 steps",
         "scratch, 2 x 1,500 steps",
     ]
