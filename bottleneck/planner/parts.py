@@ -95,14 +95,16 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
         width = profile.n_features_all_stages
     parts["features"], parts["heads"] = pass_seconds(profile), head_seconds(request, width)
     cost = _whole_cost(request, strategy)
+    total = _in_time(request, strategy, cost.seconds)
     if not isinstance(strategy, LinearProbe):
-        parts["folds"], parts["refit"] = training_seconds(request, strategy.steps, shape_of(strategy))
+        whole = training_seconds(request, strategy.steps, shape_of(strategy))
+        parts["folds"], parts["refit"] = _in_the_same_time(whole, cost.seconds, total)
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
     stored = missing * (profile.feature_bytes_per_image + KEY_BYTES)
     at_most = probe_cost(request, "penultimate").disk_bytes
     return parts | {
-        "total": _in_time(request, strategy, cost.seconds),
+        "total": total,
         "memory": Estimate(value=cost.memory_bytes, low=min(copies, cost.memory_bytes), high=cost.memory_bytes),
         "disk": Estimate(value=stored, low=stored, high=at_most),
     }
@@ -114,6 +116,21 @@ def _in_time(request: Request, strategy: Strategy, seconds: Estimate) -> Estimat
     if isinstance(strategy, LinearProbe) or limit is None:
         return seconds
     return Estimate(value=min(seconds.value, limit), low=min(seconds.low, limit), high=min(seconds.high, limit))
+
+
+def _in_the_same_time(trainings: tuple[Estimate, ...], whole: Estimate, allowed: Estimate) -> tuple[Estimate, ...]:
+    """Return trainings shortened in proportion, so that ``whole``, of which they are a part, takes what is allowed."""
+
+    def share(bound: Literal["value", "low", "high"]) -> float:
+        trained = sum(getattr(training, bound) for training in trainings)
+        return max(0.0, 1 - (getattr(whole, bound) - getattr(allowed, bound)) / trained) if trained else 1.0
+
+    value, low, high = share("value"), share("low"), share("high")
+    shortened = []
+    for training in trainings:
+        bounds = sorted((low * training.low, value * training.value, high * training.high))
+        shortened.append(Estimate(low=bounds[0], value=value * training.value, high=bounds[-1]))
+    return tuple(shortened)
 
 
 def _whole_cost(request: Request, strategy: Strategy) -> Cost:

@@ -4,7 +4,7 @@ A cell is a task, a backbone, a number of training images and a seed. Strategies
 run is opened, features extracted and the probe fitted once, by the same functions as ``TransferClassifier.fit``, and
 every strategy is charged with it. ``finetune_near`` and ``finetune_far`` are ``strategy="finetune"`` with the planner's
 two recipes, taken apart so that each part is timed, and the network trained on all images is known even where the
-comparison rejects it; ``finetune_short`` is the recipe for far images with a third of the steps, about what a short
+comparison rejects it; ``finetune_short`` is the recipe for far images with a quarter of the steps, about what a short
 ``time_budget`` leaves. ``raw_near`` and ``raw_far`` are plain fine-tuning: one training from the probe on all images,
 of as many steps, without comparison, blend or fallback. ``scratch`` is `train_from_scratch`, without a comparison.
 """
@@ -55,7 +55,7 @@ from tests.finetune.resnet20 import ResNet20
 
 PROBES, FINETUNINGS = ("probe", "all_stages_probe"), ("finetune_near", "finetune_far", "finetune_short")
 STRATEGIES = (*PROBES, *FINETUNINGS, "raw_near", "raw_far", "scratch")
-SHORT = 1 / 3
+SHORT = 1 / 4
 BACKBONES = ("resnet20_cifar10", "embedded", "mobilenet_v2")
 
 Record = dict[str, Any]

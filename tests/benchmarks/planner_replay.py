@@ -5,7 +5,7 @@ and names one of the deliveries that the records hold:
 
 - ``probe``, ``all_stages_probe`` (``all_stages`` falls back on the penultimate probe where that is better out of fold);
 - ``finetune_far``, in some cells ``finetune_near``: with comparison, blend and fallback, as the library delivers them;
-  held-out images are compared anew, as it does today; ``finetune_short``: the same with a third of the steps;
+  held-out images are compared anew, as it does today; ``finetune_short``: the same with a quarter of the steps;
 - ``raw_near``, ``raw_far``: one training on all images, without comparison, blend or fallback;
 - ``bake_off``: the network of ``raw_far`` if that of the fold beat the probe on its held-out images, else the probe;
 - ``bake_off_all``: whichever of both probes and fine-tuning was best out of fold, after all were run;
@@ -251,7 +251,7 @@ def planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
 
 
 def hurried_planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
-    """Choose as ``plan_transfer`` does, with time for a third of the steps."""
+    """Choose as ``plan_transfer`` does, with time for a quarter of the steps."""
     choice = planner(evidence, profile)
     return "finetune_short" if choice in FINETUNINGS else choice
 
@@ -275,7 +275,7 @@ def always(name: str) -> Policy[Any]:
 
 POLICIES: dict[str, Policy[Any]] = {
     "planner": planner,
-    "planner, a third of the steps": hurried_planner,
+    "planner, a quarter of the steps": hurried_planner,
     "rule of thumb": rule_of_thumb,
     "always probe": always("probe"),
     "always all stages": always("all_stages_probe"),

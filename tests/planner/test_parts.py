@@ -40,6 +40,23 @@ def test_the_whole_run_is_the_cost_of_the_chosen_alternative(cases):
         )
 
 
+def test_trainings_that_are_cut_to_fit_the_time_are_predicted_as_they_will_be_cut(profile_of, evidence_of):
+    evidence = evidence_of(all_stages_accuracy=0.7, spent_seconds=50.0)
+    ample = parts(plan_transfer(profile_of(), AMPLE, evidence=evidence, strategy="finetune"))
+    short = parts(plan_transfer(profile_of(), Budget(seconds=600.0), evidence=evidence, strategy="finetune"))
+
+    trained = [sum(found[part].updated.value for part in ("folds", "refit")) for found in (ample, short)]
+    others = [found["total"].updated.value - seconds for found, seconds in zip((ample, short), trained, strict=True)]
+
+    assert short["total"].updated.value == 600.0 < ample["total"].updated.value
+    assert others[1] == pytest.approx(others[0])
+    assert all(
+        short[part].updated.low <= short[part].updated.value <= short[part].updated.high
+        for part in short
+        if short[part].updated
+    )
+
+
 def test_after_the_probes_what_is_ahead_is_estimated_again(profile_of, evidence_of):
     plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of(spent_seconds=200.0))
 
