@@ -27,7 +27,7 @@ from tests.benchmarks.planner_replay import (
     rule_of_thumb,
     score,
 )
-from tests.benchmarks.planner_summary import LEARNED, draw_frontier, policy_lines, signal_lines
+from tests.benchmarks.planner_summary import LEARNED, best_of_other_seeds, draw_frontier, policy_lines, signal_lines
 from tests.planner.conftest import EVERYDAY, PROMISING
 
 N_TEST = 200
@@ -290,6 +290,14 @@ def test_gain_model_finds_what_the_gain_depends_on():
     assert best["spearman"] == 1
     # That is a point more than the better probe has from the fourth on, also as the other cells predict it.
     assert chosen == ["probe"] * 2 + ["all_stages"] + ["finetune_far"] * 6
+
+
+def test_hindsight_takes_what_was_best_with_other_seeds():
+    both = [*records_of("a", accuracies={"raw_far": 0.9}), *records_of("a", seed=1, accuracies={"raw_near": 0.9})]
+    cells = play(both)
+
+    assert best_of_other_seeds(cells) == ["raw_near", "raw_far"]
+    assert best_of_other_seeds(cells[:1]) is None
 
 
 def test_summary_and_figure_cover_every_policy(tmp_path):
