@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 N_TURNED = 1000
 TURNED_SETTINGS: dict[str, Any] = {
-    "steps": 200,
+    "steps": 400,
     "lr": 0.1,
     "lr_decay": 1.3,
     "min_crop_scale": 0.9,

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FOLDER = "checkpoints"
 BEGUN = "begun.json"
-VERSION = 1
+VERSION = 2
+"""Of what is noted there. In 1 steps were those of each training; now they are those of the delivered network."""
 STALE_SECONDS = 30 * 24 * 3600
 """A fit that was stopped so long ago is not taken up any more; its folder goes when another one begins."""
 

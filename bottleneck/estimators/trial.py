@@ -27,7 +27,7 @@ from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
 from bottleneck.finetune.probe import Probe as FoldProbe
 from bottleneck.finetune.probe import codes_of, take_rows
-from bottleneck.finetune.recipe import gentler
+from bottleneck.finetune.recipe import choose_refit, gentler, steps_of_a_fold
 from bottleneck.finetune.stops import FAILURES, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
@@ -121,10 +121,13 @@ def run_trial(
 def in_question(run: Run, planned: TrialPlan) -> list[Recipe]:
     """Return the recipes to be tried: those that settings of the user's own make alike, once."""
     found: dict[FineTuneSettings, Regime] = {}
+    refit = choose_refit(run.settings, pretrained=run.extractor.backbone.pretrained)
     for recipe in planned.recipes:
         settings = planned_settings(run.settings, recipe, run.extractor.backbone)
-        steps = recipe.steps if settings.steps == "auto" else min(recipe.steps, settings.steps)
-        found.setdefault(replace(settings, steps=steps), recipe.regime)
+        given = run.settings.steps
+        steps = recipe.steps if given == "auto" else min(recipe.steps, steps_of_a_fold(given, refit))
+        # A trial is one training, of all its steps.
+        found.setdefault(replace(settings, steps=steps, refit="anew"), recipe.regime)
     return [Recipe(regime=regime, settings=settings) for settings, regime in found.items()]
 
 

@@ -69,7 +69,7 @@ MIXUP, CUTMIX = 0.1, 1.0
 """From ``SMALL_DATA`` images on: Kolesnikov et al. (2020), Big Transfer; with random weights also Yun et al. (2019)."""
 
 EMA_DECAY, EMA_FROM = 0.99, 100
-"""Average over about the last 100 steps, where there are so many."""
+"""Average over about the last 100 steps, or the last tenth of fewer (see `average`)."""
 
 ALL_FOLDS_BELOW = 100
 HOLD_OUT_OF, HOLD_OUT_OF_MANY, MANY_IMAGES = 3, 4, 3000

@@ -17,8 +17,8 @@ RECENT_STEPS = 50
 SLOW_QUANTILE = 0.9
 """The last step is allowed to be as slow as this share of the recent ones was not."""
 
-LEAST_STEPS, LEAST_SHARE = 20, 0.5
-"""Choice: to fewer steps, or under half of them where there are few, no training is cut; one more is 5 % of these."""
+LEAST_STEPS, LEAST_SHARE = 14, 0.5
+"""Choice: to fewer steps, or under half of them where there are few, no training is cut; one more is 7 % of these."""
 
 OVERTIME = 0.05
 """Share of its time by which a training may be late, if that ends a schedule that a stalled step has cut off."""

@@ -121,7 +121,7 @@ def train_from_scratch(
     CacheWarning
         A checkpoint is damaged or of another training, and the training begins anew; or none can be written.
     """
-    recipe = recipe_for(backbone, settings, n_images=len(source), from_scratch=True)
+    recipe = recipe_for(backbone, replace(settings, refit="anew"), n_images=len(source), from_scratch=True)
     untrained = backbone.with_network(reinitialised(backbone.network, seed=seed))
     job = open_job(
         source,

@@ -29,8 +29,8 @@ class FineTuneSettings:
         Images an optimizer step.
     steps : int or "auto"
         Optimizer steps that the delivered network takes: a third of them in each fold, the rest on all images, where
-        it goes on from the last fold (see ``refit``); else all of them in each fold and once more on all images.
-        "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
+        it goes on from the last fold (see ``refit``), at least one in each; else all of them in each fold and once more
+        on all images. "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
     warmup_fraction : float
         Share of the steps in which the rates rise from 0; then they fall along a cosine to 0.
     clip_norm : float
@@ -77,7 +77,7 @@ class FineTuneSettings:
         Share of the target that is spread over all classes. "auto": 0, and 0.1 from random weights.
     ema : float or "auto"
         Decay of the running average of the weights that is delivered in place of the last ones; 0: the last ones.
-        "auto": 0.99 from 100 steps on.
+        "auto": 0.99 from 100 steps of the delivered network on.
     precision : "auto", "float32" or "bfloat16"
         Arithmetic of the training steps; weights are always float32. "auto": bfloat16 where the hardware multiplies in
         it, and the network's first predictions stay the same.

@@ -17,6 +17,7 @@ from bottleneck.planner.costs import (
     recipe_steps,
     scratch_steps,
     shape_of,
+    shape_of_finetuning,
     shortest_finetuning,
     training_cost,
 )
@@ -182,7 +183,7 @@ def _shape_of_finetuning(request: Request) -> TrainingShape:
     Without a word about time nothing but the recipe is considered.
     """
     profile = request.profile
-    thorough = TrainingShape(folds=n_folds(profile.n_samples))
+    thorough = shape_of_finetuning(profile)
     smaller = profile.takes_smaller_images and profile.image_side >= SMALLER_FROM
     quicker = replace(thorough, image_scale=SMALLER_SCALE) if smaller else thorough
     full, least = recipe_steps(profile.n_samples), _least_finetuning(request)
@@ -227,7 +228,7 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     needed = _seconds_to_allow(request, name_of(strategy), least.seconds)
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
     why_not = shortage or _too_long_unasked(request, needed)
-    cost = training_cost(request, strategy.steps, shape_of(strategy))
+    cost = training_cost(request, strategy.steps, shape_of(strategy, request.profile))
     seconds = cost.seconds
     if not why_not and limit is not None:
         # A schedule is shortened while it runs rather than late.
@@ -248,7 +249,7 @@ def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
         least = _least_finetuning(request)
     else:
         least = half_the_recipe(scratch_steps(request.profile.n_samples))
-    return training_cost(request, least, shape_of(strategy))
+    return training_cost(request, least, shape_of(strategy, request.profile))
 
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:

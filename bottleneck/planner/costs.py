@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 from bottleneck.planner.memory import (
@@ -91,11 +91,16 @@ def scratch_steps(n_samples: int) -> int:
     return max(recipe_steps(n_samples), SCRATCH_EPOCHS * n_samples // BATCH_SIZE)
 
 
-def shape_of(strategy: FineTune | Scratch) -> TrainingShape:
+def shape_of(strategy: FineTune | Scratch, profile: Profile) -> TrainingShape:
     """Return the shape of a training with the settings of a strategy."""
     if isinstance(strategy, Scratch):
         return TrainingShape(folds=strategy.folds, fold_share=1.0)
-    return TrainingShape(folds=strategy.folds, image_scale=strategy.image_scale)
+    return replace(shape_of_finetuning(profile), folds=strategy.folds, image_scale=strategy.image_scale)
+
+
+def shape_of_finetuning(profile: Profile) -> TrainingShape:
+    """Return the recipe's shape: from random weights nothing goes on from a fold."""
+    return TrainingShape(folds=n_folds(profile.n_samples), fold_share=FOLD_SHARE if profile.pretrained else 1.0)
 
 
 def n_folds(n_samples: int) -> int:

@@ -97,7 +97,7 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
     cost = _whole_cost(request, strategy)
     total = _in_time(request, strategy, cost.seconds)
     if not isinstance(strategy, LinearProbe):
-        whole = training_seconds(request, strategy.steps, shape_of(strategy))
+        whole = training_seconds(request, strategy.steps, shape_of(strategy, profile))
         parts["folds"], parts["refit"] = _in_the_same_time(whole, cost.seconds, total)
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
@@ -136,4 +136,4 @@ def _in_the_same_time(trainings: tuple[Estimate, ...], whole: Estimate, allowed:
 def _whole_cost(request: Request, strategy: Strategy) -> Cost:
     if isinstance(strategy, LinearProbe):
         return probe_cost(request, strategy.layers)
-    return training_cost(request, strategy.steps, shape_of(strategy))
+    return training_cost(request, strategy.steps, shape_of(strategy, request.profile))

@@ -174,7 +174,7 @@ def measure_ours(task: Task, shared: Path, train: Labelled, test: Labelled, *, s
         "outcome": classifier.outcome_,
         "planned": asdict(classifier.plan_.strategy),
         "train_seconds_per_image": classifier.plan_.request.profile.train_seconds_per_image,
-        "steps": max((record.step for record in classifier.history_), default=0),
+        "steps": {record.stage: record.step for record in classifier.history_},
         "fallbacks": [str(one.message) for one in warned if issubclass(one.category, FallbackWarning)],
         **probes,
     }

@@ -206,7 +206,9 @@ def predicted(costs: dict[str, Record], kind: str, *, skipped: list[str]) -> dic
     """Return what a plan said of the whole run, less the parts that were not done."""
     whole = costs["total"][kind] or costs["total"]["predicted"]
     left_out = [costs[part][kind] or costs[part]["predicted"] for part in skipped]
-    return {bound: whole[bound] - sum(part[bound] for part in left_out) for bound in ("value", "low", "high")}
+    value, low, high = (whole[bound] - sum(part[bound] for part in left_out) for bound in ("value", "low", "high"))
+    # Where trainings are cut to fit a budget, a longer one that is left out leaves less.
+    return {"value": value, "low": min(value, low, high), "high": max(value, low, high)}
 
 
 if __name__ == "__main__":

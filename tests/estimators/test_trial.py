@@ -25,7 +25,7 @@ from bottleneck.planner import LinearProbe
 from bottleneck.progress import silent
 from tests.finetune.tasks import PREPROCESS, ColourBlind, coloured_noise
 
-STEPS = FineTuneSettings(steps=12, batch_size=20, flip=False, precision="float32", check_rates=False)
+STEPS = FineTuneSettings(steps=36, batch_size=20, flip=False, precision="float32", check_rates=False)
 
 
 @pytest.fixture(scope="module")

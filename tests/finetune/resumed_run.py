@@ -31,7 +31,7 @@ def run(kind: str, task: Task, folder: Path | None = None, progress: ProgressCal
         case "scratch":
             return train_from_scratch(task.source, task.labels, settings=SETTINGS, **shared)
         case "finetune":
-            settings = dataclasses.replace(SETTINGS, steps=30, lr=0.1, lr_decay=1.0, unfreeze_every=0, freeze_epochs=0)
+            settings = dataclasses.replace(SETTINGS, steps=90, lr=0.1, lr_decay=1.0, unfreeze_every=0, freeze_epochs=0)
             return finetune(
                 task.source, task.labels, head=task.head, features=task.features, settings=settings, **shared
             )

@@ -90,11 +90,11 @@ def test_prediction_of_an_image_is_timed(colours):
 
 
 def test_what_cannot_fit_is_refused_after_a_look_at_an_image_or_two():
-    """An image takes three seconds: twenty steps of sixteen images would take a quarter of an hour."""
+    """An image takes three seconds: fourteen steps of sixteen images would take eleven minutes."""
     slow = slow_task(WorkClock(), learning=9.0)
     job = make_job(slow.task, steps=300, deadline=600.0, clock=slow.clock)
 
-    with pytest.raises(BudgetError, match=r"need more than 960\.0 s, and 594\.0 s are left"):
+    with pytest.raises(BudgetError, match=r"need more than 672\.0 s, and 594\.0 s are left"):
         check_time_left(job, slow.task.head, Ahead(trainings=1))
 
     check_time_left(replace(job, deadline=1000.0), slow.task.head, Ahead(trainings=1))

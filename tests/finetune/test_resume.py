@@ -176,7 +176,7 @@ def test_killed_process_is_gone_on_from_to_the_same_bits(tmp_path: Path, every_s
 def test_process_killed_twenty_times_comes_to_the_same_bits(tmp_path: Path, kind: str):
     expected = json.loads(json.dumps(result_of(run(kind, tiny_task()))))
     rng = random.Random(0)
-    n_steps = expected["history"][-1]["step"] if kind == "scratch" else 120
+    n_steps = expected["history"][-1]["step"] if kind == "scratch" else 150
 
     n_killed = 0
     while not (tmp_path / "result").exists():

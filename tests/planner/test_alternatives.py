@@ -53,7 +53,7 @@ def test_who_allows_more_time_is_never_offered_less(profile_of, evidence_of, n, 
 
     assert offered == sorted(offered)
     assert offered[0] is False
-    assert offered.index(True) < 40  # thirty steps on smaller images, twice
+    assert offered.index(True) < 40  # sixty steps on smaller images, a few more in three folds
 
 
 def test_scratch_must_fit_the_budget_too(profile_of, evidence_of):

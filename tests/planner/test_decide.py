@@ -10,6 +10,7 @@ import bottleneck.planner
 from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.alternatives import looks_far
+from bottleneck.planner.costs import SHORTEST_FINETUNING
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.wording import name_of
@@ -250,7 +251,7 @@ def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, ev
     dropped = plan_transfer(profile_of(), Budget(seconds=0.05 * whole), evidence=evidence_of())
 
     assert FULL_STEPS / 2 <= shortened.strategy.steps < FULL_STEPS
-    assert 30 <= short.strategy.steps < FULL_STEPS / 6
+    assert SHORTEST_FINETUNING <= short.strategy.steps < FULL_STEPS / 6
     assert short.chosen.seconds.high <= 0.13 * whole
     assert dropped.strategy == ALL_STAGES
     assert rules(dropped)[-1] == "does_not_fit"
@@ -276,16 +277,16 @@ def test_little_time_means_smaller_images_where_the_network_takes_them(profile_o
 def test_very_little_time_means_one_hold_out_where_there_were_folds(profile_of, evidence_of, n, folds):
     given = {"strategy": "finetune", "evidence": evidence_of(all_stages_accuracy=0.6, head_seconds=1.0)}
     few = profile_of(n_samples=n, rows_cached=0, largest_class=20, smallest_class=5, takes_smaller_images=True)
-    # Thirty steps of 32 images of 160 pixels at the slow end of the estimate, in each fold and once more.
-    shortest = 30 * 32 * 0.03 * (160 / 224) ** 2 * 1.25
-    enough = (10_000, 1.3 * (folds[1] + 1) * shortest, 1.3 * (folds[2] + 1) * shortest)
+    # A third of sixty steps of 32 images of 160 pixels at the slow end of the estimate in each fold, and two thirds.
+    shortest = SHORTEST_FINETUNING / 3 * 32 * 0.03 * (160 / 224) ** 2 * 1.25
+    enough = (10_000, 1.3 * (folds[1] + 2) * shortest, 1.3 * (folds[2] + 2) * shortest)
 
     ample, little, least = (plan_transfer(few, Budget(seconds=seconds), **given).strategy for seconds in enough)
 
     assert (ample.folds, little.folds, least.folds) == folds
     assert little.image_scale == least.image_scale == pytest.approx(160 / 224)
     assert ample.image_scale == 1.0
-    assert min(little.steps, least.steps) >= 30
+    assert min(little.steps, least.steps) >= SHORTEST_FINETUNING
     assert max(little.steps, least.steps) < ample.steps
 
 
