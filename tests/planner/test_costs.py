@@ -5,7 +5,7 @@ import pytest
 
 from bottleneck.finetune import FineTuneSettings
 from bottleneck.finetune.recipe import plan_recipe
-from bottleneck.planner import Budget, Request
+from bottleneck.planner import Budget, FineTune, Request
 from bottleneck.planner.costs import (
     FOLD_SHARE,
     TrainingShape,
@@ -19,6 +19,7 @@ from bottleneck.planner.costs import (
     probe_cost,
     recipe_steps,
     scratch_steps,
+    shape_of,
     shortest_finetuning,
     training_cost,
 )
@@ -187,6 +188,14 @@ def test_from_random_weights_each_training_takes_all_steps(profile_of, evidence_
     )
 
     assert some - none == pytest.approx(4 * 600 * 32 * 0.03)
+
+
+def test_fine_tuning_of_a_network_that_knows_nothing_is_priced_as_trainings_that_begin_anew(profile_of):
+    strategy = FineTune(lr=0.1, lr_decay=1.3, regime="far", steps=300, batch_size=32, folds=1, accept_z=0.5)
+
+    shares = [shape_of(strategy, profile_of(pretrained=known)).fold_share for known in (True, False)]
+
+    assert shares == [FOLD_SHARE, 1.0]
 
 
 def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(profile_of, evidence_of):
