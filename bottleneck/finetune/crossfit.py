@@ -245,7 +245,8 @@ def check_not_lost(job: Job, probe: Probe, rows: NDArray[np.int64], kept: Snapsh
         It is.
     """
     held_out = held_out_of(job, probe, kept, rows=rows)
-    gain, standard_error = gain_of(held_out.correct[:, -1].astype(float), held_out)
+    right = held_out.correct.astype(float)
+    gain, standard_error = gain_of(right[:, -1], right[:, 0], held_out)
     if gain < -LOST_Z * standard_error:
         raise FloatingPointError(f"on {len(rows)} images held out it was {100 * -gain:.1f} points worse than the probe")
 

@@ -316,11 +316,13 @@ def sentence(comparison: Comparison) -> str:
             f". Weighed against the {100 * expected.gain:+.1f} +- {100 * expected.spread:.1f} points that the probes "
             f"promised, that is {100 * comparison.gain:+.1f} +- {100 * comparison.doubt:.1f} points"
         )
+    right, counted = 100 * comparison.more_right, 100 * comparison.measured
     return (
-        f"On {comparison.n_images} images that neither had seen, fine-tuning was right "
-        f"{100 * comparison.measured:+.1f} points more often than the probe ({100 * comparison.probe_accuracy:.1f} %), "
-        f"with a standard error of {100 * comparison.standard_error:.1f}{weighed}; "
-        f"asked for were more than none on these images, and more than {comparison.z:g} times this doubt."
+        f"On {comparison.n_images} images that neither had seen, fine-tuning was right {right:+.1f} points more often "
+        f"than the probe ({100 * comparison.probe_accuracy:.1f} %). With how probable the classes were, which counts a "
+        f"quarter, that is {counted:+.1f} points at the end of the path, with a standard error of "
+        f"{100 * comparison.standard_error:.1f}{weighed}; asked for were more images right, and more than "
+        f"{comparison.z:g} times this doubt."
     )
 
 

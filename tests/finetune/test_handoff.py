@@ -376,6 +376,7 @@ def compared(*, tuned_accuracy: float, alpha: float) -> Comparison:
     return Comparison(
         n_images=60,
         probe_accuracy=tuned_accuracy - 0.1,
+        more_right=0.1,
         measured=0.1,
         standard_error=0.01,
         gain=0.1,
