@@ -272,7 +272,7 @@ def test_no_time_leaves_the_probe(colours):
 def test_too_little_time_leaves_the_probe_and_most_of_the_time():
     slow = slow_task(WorkClock(), learning=1.0)
 
-    with pytest.warns(FallbackWarning, match=r"need more than 600\.0 s, and 299\.3 s are left"):
+    with pytest.warns(FallbackWarning, match=r"need more than 566\.7 s, and 299\.3 s are left"):
         result = run(slow.task, deadline=300.0, clock=slow.clock)
 
     assert_probe_kept(result, slow.task)
