@@ -31,6 +31,10 @@ CHECKED_IMAGES = 2000
 LOST_Z = 1.5
 """Standard errors by which a network must be worse than the probe for its rates to count as too high."""
 
+LEAST_FURTHER = 0.5
+"""Of a fold's steps, those that must be left for the network that goes on from it once a further fold was held out.
+What these images tell is worth more than the other steps: a network that is kept or dropped by mistake costs more."""
+
 FEW_GROUPS = 5
 """Held-out groups under which all folds are held out in turn."""
 
@@ -166,6 +170,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
             stage=stage,
             steps=so_far.steps,
             n_folds_left=n_folds - fold,
+            further=fold >= n_used,
         )
         check = partial(check_not_lost, job, probe, held) if fold == 0 else approve
         path, kept = gentler_until_it_holds(job, fit, check, stage, times_gentler(job, stage, default=times))
@@ -261,10 +266,11 @@ def fit_fold(
     stage: str,
     steps: int,
     n_folds_left: int,
+    further: bool = False,
 ) -> tuple[Path, Snapshot]:
     """Fine-tune on some rows; return the path, how many steps it took and how the others are predicted along it."""
     codes = codes_of(probe.labels, probe.head)
-    ahead = what_is_ahead(job.recipe, n_folds_left, n_held=len(held), n_images=len(codes))
+    ahead = what_is_ahead(job.recipe, n_folds_left, n_held=len(held), n_images=len(codes), further=further)
     pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
     scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
@@ -274,10 +280,11 @@ def fit_fold(
 
 
 def has_time_for_more(job: Job, probe: Probe, so_far: SoFar) -> bool:
-    """Say whether a fold more, as long as those before it, and the training on all images fit before the deadline."""
+    """Say whether a fold more, as long as those before it, and a training on all images fit before the deadline."""
     if job.deadline is None:
         return True
-    ahead = what_is_ahead(job.recipe, 1, n_held=len(so_far.parts[-1].weights), n_images=len(probe.labels))
+    n_held, n_images = len(so_far.parts[-1].weights), len(probe.labels)
+    ahead = what_is_ahead(job.recipe, 1, n_held=n_held, n_images=n_images, further=True)
     seconds = job.deadline - job.clock() - job.timing.head
     return job.ranks.first(ahead.seconds_a_training(seconds, job.timing) >= so_far.steps * job.timing.step)
 
@@ -288,11 +295,16 @@ def whole_hand_off(recipe: Recipe, *, n_images: int) -> Ahead:
     return what_is_ahead(recipe, plan.n_used, n_held=n_images // plan.n_folds, n_images=n_images)
 
 
-def what_is_ahead(recipe: Recipe, n_folds: int, *, n_held: int, n_images: int) -> Ahead:
-    """Return what there is to do when the head of the next fold is fitted: later folds are as large as this one."""
+def what_is_ahead(recipe: Recipe, n_folds: int, *, n_held: int, n_images: int, further: bool = False) -> Ahead:
+    """Return what there is to do when the head of the next fold is fitted: later folds are as large as this one.
+
+    After ``further`` folds the training on all images takes what is left, if that is enough.
+    """
+    last = steps_on_all(recipe, recipe.fold_steps) / recipe.fold_steps
+    if further and recipe.refit == "continue":
+        last = LEAST_FURTHER
     n_scored = n_folds * n_held * (len(ALPHAS) - 1)
-    trainings = n_folds + steps_on_all(recipe, recipe.fold_steps) / recipe.fold_steps
-    return Ahead(trainings=trainings, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
+    return Ahead(trainings=n_folds + last, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
 
 
 def score_path(

@@ -89,7 +89,8 @@ class FineTuneSettings:
         quarter. "auto": 3 folds below 100 images, then one hold-out.
     more_folds : bool or "auto"
         While one hold-out leaves it in doubt which is better, hold out another part of the images, with a training of
-        its own, if there is time; at most until each was held out. "auto": unless ``folds`` is given.
+        its own, if there is time for it and for half as many steps on all images; at most until each was held out.
+        "auto": unless ``folds`` is given.
     refit : "auto", "continue" or "anew"
         How the network that is delivered is trained on all images: beginning with that of the last fold, which has
         learned from most of them, or once more with the probe. "auto": "continue", but "anew" from random weights.
