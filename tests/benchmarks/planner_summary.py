@@ -72,7 +72,7 @@ def draw_frontier(lines: Sequence[Record], path: Path) -> None:
     for line in lines:
         across = [[line["k"] - line["k_interval"][0]], [line["k_interval"][1] - line["k"]]]
         up = [[line["regret"] - line["regret_interval"][0]], [line["regret_interval"][1] - line["regret"]]]
-        ours = line["policy"] in ("planner", LEARNED)
+        ours = line["policy"].startswith("planner")
         colour = "tab:red" if ours else "tab:blue"
         axes.errorbar(line["k"], line["regret"], xerr=across, yerr=up, fmt="o", color=colour, alpha=0.8, capsize=2)
     # Names stand in the margin, in the order of regret, so that none lies upon another.
