@@ -61,7 +61,7 @@ class Job:
 QUICK = {"time_budget": 12}
 """Too little for fine-tuning in these jobs, so that planning answers with a probe."""
 PROBE_JOBS = (
-    Job(task="digits", backbone="embedded", n=1200, options={"time_budget": 8}),
+    Job(task="digits", backbone="embedded", n=800, options={"time_budget": 8}),
     Job(task="tiny_kinds", backbone="embedded", n=800, options={"time_budget": 8}),
     Job(task="clothing", backbone="mobilenet_v2", n=200, options=QUICK),
     Job(task="clothing", backbone="mobilenet_v2", n=800, options={"time_budget": 25}),
