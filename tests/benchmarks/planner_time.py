@@ -7,8 +7,8 @@ Each job is a fit in a process of its own, timed without imports and without loa
 alternates with the same probe without a planner: `FeatureExtractor` and `LogisticHead` one after the other, with a
 cache of its own. One JSON line a fit is appended when it is done. The machine should have nothing else to do.
 
-The summary compares, of every job the fits of which took as long as the median one, the time predicted before the first
-image was extracted and after the probes with the time taken. Where a comparison kept the probe, the training on all
+The summary compares, for the fit of median length of every job, the time predicted before the first image was extracted
+and after the probes with the time taken. Where a comparison kept the probe, the training on all
 images was not done and is left out of the prediction. ``late`` is the share of its ``time_budget`` by which a fit ended
 after it, ``overhead`` the seconds of a fit that answered with a probe beyond those without a planner, and ``allowed``
 the larger of two seconds and a fifth of the feature pass. ``memory`` is what the process grew by, over
