@@ -1,10 +1,9 @@
 """Measure what the planner needs: the data counted, decode, forward and training step timed for a moment."""
 
-import copy
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,39 +12,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bottleneck.backbones import Backbone, has_layer_norm
+from bottleneck.backbones import has_layer_norm
 from bottleneck.cache import FeatureCache
 from bottleneck.errors import ImageFailure, UnreadableImagesError
 from bottleneck.extraction import (
     Arrangement,
     Extractor,
     Precision,
-    ThreadChoice,
     decode_min_side,
     device_memory,
     image_bytes,
-    in_precision,
     map_in_lanes,
-    using_threads,
 )
 from bottleneck.features import count_cached, feature_space
-from bottleneck.finetune import choose_precision, fold_frozen, scaled_side
+from bottleneck.finetune import StepCost, measure_step, scaled_side
 from bottleneck.images import ImageBatch, ImageSource, load_batches
 from bottleneck.planner import SMALLER_SCALE, Profile
+from bottleneck.timing import seconds_per_image
 
 logger = logging.getLogger(__name__)
 
 SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
-TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
-"""Each rate is measured on as many of them as take about this long, and on one if that takes longer than the second."""
-BATCH_GROWTH = 4
 SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
-TRAIN_BATCH = 32
-"""Most images of the timed training step: as many as one step of the recipe has."""
-STEP_COPIES = 4
-"""The network as it was loaded, prepared for the pass, and trained, and the gradients of the last."""
 RATES_NOTE = "rates"
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
@@ -133,11 +123,14 @@ def measure_rates(
     readable = [batch.pixels for batch in batches if len(batch.rows)]
     pixels = np.concatenate(readable or [_any_readable(source, extractor, workers=arrangement.workers)])
     forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
+    backbone = extractor.backbone
     try:
-        train = _train_cost(extractor, pixels, memory_limit)
+        train = measure_step(
+            backbone, extractor.device, pixels, room=memory_limit, image_bytes=image_bytes(backbone.preprocess.crop)
+        )
     except RuntimeError as exc:  # no gradients through this network, or no memory for one step: a guess, then
         logger.info("a training step cannot be timed: %s", exc)
-        train = _TrainCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
+        train = StepCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
     return Rates(
         device=_device_name(extractor.device),
         decode_seconds_per_image=decode,
@@ -188,7 +181,7 @@ def _forward_seconds(
 ) -> float:
     """Return the seconds an image of a forward pass, of one in every lane at once."""
     if arrangement.lanes == 1:
-        return _seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
+        return seconds_per_image(lambda part: extractor.forward(part, precision=precision), pixels)
 
     def in_every_lane(part: NDArray[np.uint8]) -> None:
         for _ in map_in_lanes(
@@ -201,90 +194,8 @@ def _forward_seconds(
             pass
 
     return (
-        _seconds_per_image(in_every_lane, pixels[: extractor.batch_size_in(arrangement, precision)]) / arrangement.lanes
+        seconds_per_image(in_every_lane, pixels[: extractor.batch_size_in(arrangement, precision)]) / arrangement.lanes
     )
-
-
-def _seconds_per_image(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
-    """Return the seconds an image of the largest batch for which there is time, the shorter of two runs.
-
-    Of one image alone only where that takes long: what it costs to start is no part of the rate, and other programs
-    on the same cores make it many times longer.
-    """
-    work(pixels[:1])  # the first call also sets up the device
-    n, seconds = 1, _seconds(work, pixels[:1])
-    if seconds > MOST_SECONDS:
-        return seconds
-    while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
-        n = min(BATCH_GROWTH * n, len(pixels))
-        seconds = _seconds(work, pixels[:n])
-    return min(seconds, _seconds(work, pixels[:n])) / n
-
-
-def _seconds(work: Callable[[NDArray[np.uint8]], object], pixels: NDArray[np.uint8]) -> float:
-    began = time.perf_counter()
-    work(pixels)
-    return time.perf_counter() - began
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _TrainCost:
-    seconds_per_image: float
-    bytes_per_image: int
-    threads: int
-
-
-def _train_cost(extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: int | None) -> _TrainCost:
-    """Return what a forward and backward pass takes an image, and with how many threads it is fastest.
-
-    In the arithmetic that suits the features; a training judges by the logits that it begins with.
-    """
-    backbone = extractor.backbone
-    left = None if memory_limit is None else memory_limit - STEP_COPIES * network_bytes(backbone)
-    at_once = _images_within(left, image_bytes(backbone.preprocess.crop))
-    if not at_once:
-        raise RuntimeError("there is no memory for a step within the limit")
-    as_input = backbone.preprocess.normalise
-    network = copy.deepcopy(backbone.network).to(extractor.device).eval().requires_grad_(True)
-    # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
-    precision = choose_precision(network, as_input(torch.from_numpy(pixels[:at_once]).to(extractor.device)))
-    fold_frozen(network)  # as fine-tuning does
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fine-tuning does
-    saved_bytes = 0
-
-    def note_saved(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal saved_bytes
-        saved_bytes += tensor.numel() * tensor.element_size()
-        return tensor
-
-    def step(part: NDArray[np.uint8]) -> None:
-        images = as_input(torch.from_numpy(part).to(extractor.device)).contiguous(memory_format=torch.channels_last)
-        with in_precision(precision, extractor.device):
-            loss = network(images).float().square().mean()
-        loss.backward()
-        network.zero_grad()
-        if extractor.device.type == "cuda":
-            torch.cuda.synchronize(extractor.device)
-
-    with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
-        step(pixels[:1])
-    most = max(1, _images_within(left, max(saved_bytes, 1)))
-    seconds = {}
-    for threads in ThreadChoice().candidates:
-        with using_threads(threads):
-            seconds[threads] = _seconds_per_image(step, pixels[:most])
-    best = min(seconds, key=lambda threads: seconds[threads])
-    return _TrainCost(seconds_per_image=seconds[best], bytes_per_image=saved_bytes, threads=best)
-
-
-def _images_within(room: int | None, bytes_per_image: int) -> int:
-    """Return how many images of a batch there is room for; None is room for all."""
-    return TRAIN_BATCH if room is None else min(TRAIN_BATCH, max(0, room // bytes_per_image))
-
-
-def network_bytes(backbone: Backbone) -> int:
-    """Return the memory of one copy of the network."""
-    return sum(tensor.nbytes for tensor in backbone.network.state_dict().values())
 
 
 def _any_readable(source: ImageSource, extractor: Extractor, *, workers: int) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ ROWS = {
     "planner": 2,
     "optional": 2,
     "progress": 2,
+    "timing": 2,
     "torchvision_door": 2,
     "workers": 2,
     "images": 3,

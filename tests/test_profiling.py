@@ -10,8 +10,10 @@ from torch import nn
 from bottleneck.backbones import load_backbone
 from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
+from bottleneck.finetune.step_cost import fastest_threads
 from bottleneck.images import as_image_source
-from bottleneck.profiling import _seconds_per_image, measure_rates
+from bottleneck.profiling import measure_rates
+from bottleneck.timing import seconds_per_image
 from tests.conftest import coloured_images
 from tests.images.samples import encode
 
@@ -50,7 +52,20 @@ def test_rate_is_that_of_batches_whatever_a_call_costs():
     def work(part):
         time.sleep(0.15 + 0.0005 * len(part))  # one image alone takes 300 times its share
 
-    assert 0.005 < _seconds_per_image(work, pixels) < 0.05
+    assert 0.005 < seconds_per_image(work, pixels) < 0.05
+
+
+@pytest.mark.parametrize("faster", [1, 2])
+@pytest.mark.parametrize(("an_image", "told_by"), [(0.05, 1), (0.01, 4), (0.0001, 32)])
+def test_the_fastest_number_of_threads_is_told_by_no_more_images_than_it_takes(faster, an_image, told_by):
+    sizes = []
+
+    def step(part):
+        sizes.append(len(part))
+        time.sleep(an_image * len(part) * (1 if torch.get_num_threads() == faster else 2))
+
+    assert fastest_threads(step, np.zeros((32, 3, 8, 8), np.uint8)) == (faster, told_by)
+    assert max(sizes) == told_by
 
 
 LEARNED_FROM: list[int] = []

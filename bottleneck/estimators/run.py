@@ -51,6 +51,7 @@ from bottleneck.planner import (
     Scratch,
     StrategyName,
     better_probe,
+    longest_further_head,
     percent,
     plan_transfer,
 )
@@ -270,12 +271,10 @@ def _probe_on_all_stages(run: Run, features: FrozenFeatures) -> Probe:
 
 
 def _is_out_of_time(run: Run, probe: Probe) -> bool:
-    """Say whether another head, on more features than the probe's, would overrun the time budget."""
+    """Say whether another head, on all stages, might overrun the time budget."""
     if run.budget.seconds is None or probe.evidence is None:
         return False
-    widths = run.extractor.backbone.layer_widths
-    needed = probe.evidence.head_seconds * sum(widths.values()) / widths["penultimate"]
-    return time.monotonic() - run.began + needed > run.budget.seconds
+    return time.monotonic() - run.began + longest_further_head(probe.evidence) > run.budget.seconds
 
 
 def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) -> Outcome:

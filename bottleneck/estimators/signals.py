@@ -21,6 +21,7 @@ from bottleneck.features.keyed import KeyedRows
 from bottleneck.finetune.identity import digest
 from bottleneck.finetune.pixels import Pixels, StreamedPixels
 from bottleneck.heads import normalize_rows
+from bottleneck.planner import n_shift_images
 
 if TYPE_CHECKING:
     from bottleneck.estimators.run import Run
@@ -31,10 +32,6 @@ MOST_ROWS = 2_000
 """Rows among which neighbours are looked for: a second on one core, and a standard error of at most 1.1 points."""
 BLOCK_ROWS = 1_024
 """Rows whose cosines with all others are in memory at a time."""
-LEAST_SHIFT_IMAGES, MOST_SHIFT_IMAGES, SHIFT_IMAGES_SHARE = 8, 256, 0.1
-"""A tenth of the images go through the network once more, so that this costs about a tenth of the feature pass ..."""
-SHIFT_PIXELS = 32 * 224 * 224
-"""... and no more than so many pixels: a large image has more positions to average over."""
 SHIFT_NOTE = "batch_norm_shift"
 
 logger = logging.getLogger(__name__)
@@ -149,9 +146,3 @@ def measure_shift(run: "Run", features: FrozenFeatures) -> float | None:
     if shift is not None and run.ranks.is_first:
         store.write_note(SHIFT_NOTE, {"images": name, "shift": shift})
     return shift
-
-
-def n_shift_images(n_images: int, *, side: int) -> int:
-    """Return on how many images the shift is measured."""
-    most = min(MOST_SHIFT_IMAGES, SHIFT_PIXELS // side**2, int(SHIFT_IMAGES_SHARE * n_images))
-    return min(n_images, max(LEAST_SHIFT_IMAGES, most))

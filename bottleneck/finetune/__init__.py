@@ -2,16 +2,15 @@
 
 from bottleneck.finetune.batches import scaled_side
 from bottleneck.finetune.compare import AlphaScore, Comparison, Expected
-from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import GroupDescription, describe_groups
 from bottleneck.finetune.handoff import FineTuneResult, finetune
 from bottleneck.finetune.job import EpochRecord
 from bottleneck.finetune.lr_find import RateTest, lr_find, plot_rates
 from bottleneck.finetune.mirror import MirrorCheck
-from bottleneck.finetune.precision import choose_precision
 from bottleneck.finetune.recipe import Recipe, plan_recipe
 from bottleneck.finetune.scratch import ScratchResult, train_from_scratch
 from bottleneck.finetune.settings import FineTuneSettings, check_settings
+from bottleneck.finetune.step_cost import StepCost, measure_step
 
 __all__ = [
     "AlphaScore",
@@ -25,12 +24,12 @@ __all__ = [
     "RateTest",
     "Recipe",
     "ScratchResult",
+    "StepCost",
     "check_settings",
-    "choose_precision",
     "describe_groups",
     "finetune",
-    "fold_frozen",
     "lr_find",
+    "measure_step",
     "plan_recipe",
     "plot_rates",
     "scaled_side",

@@ -13,6 +13,7 @@ from bottleneck.planner.costs import (
     keeps_features,
 )
 from bottleneck.planner.decide import plan_transfer
+from bottleneck.planner.head_costs import longest_further_head, n_shift_images
 from bottleneck.planner.health import ClassCount, Finding, ImageSet, ListedImage
 from bottleneck.planner.memory import MemoryShares, RunSizes, network_share, share_out, sizes_of
 from bottleneck.planner.parts import Part, PartCost
@@ -68,6 +69,8 @@ __all__ = [
     "features_disk_bytes",
     "keeps_checkpoints",
     "keeps_features",
+    "longest_further_head",
+    "n_shift_images",
     "network_share",
     "percent",
     "plan_transfer",

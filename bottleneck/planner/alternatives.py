@@ -10,6 +10,7 @@ from bottleneck.planner.costs import (
     TrainingShape,
     affordable_steps,
     features_disk_bytes,
+    further_seconds,
     half_the_recipe,
     memory_limit,
     n_folds,
@@ -21,6 +22,7 @@ from bottleneck.planner.costs import (
     shortest_finetuning,
     training_cost,
 )
+from bottleneck.planner.estimates import at_most, plus
 from bottleneck.planner.gain import best_run, finetuned_accuracy, probe_accuracy
 from bottleneck.planner.records import (
     Alternative,
@@ -228,11 +230,10 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     needed = _seconds_to_allow(request, name_of(strategy), least.seconds)
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
     why_not = shortage or _too_long_unasked(request, needed)
-    cost = training_cost(request, strategy.steps, shape_of(strategy, request.profile))
-    seconds = cost.seconds
-    if not why_not and limit is not None:
-        # A schedule is shortened while it runs rather than late.
-        seconds = Estimate(value=min(seconds.value, limit), low=min(seconds.low, limit), high=min(seconds.high, limit))
+    shape = shape_of(strategy, request.profile)
+    cost = training_cost(request, strategy.steps, shape)
+    # Folds that follow in doubt are left out where time is short, and a schedule is shortened rather than late.
+    seconds = at_most(plus(cost.seconds, further_seconds(request, strategy.steps, shape)), limit)
     return Alternative(
         strategy=strategy,
         accuracy=accuracy,

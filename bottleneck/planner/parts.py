@@ -7,8 +7,8 @@ from typing import Literal
 from bottleneck.planner.alternatives import training_limit
 from bottleneck.planner.costs import (
     KEY_BYTES,
-    Cost,
-    head_seconds,
+    further_seconds,
+    heads_seconds,
     keeps_features,
     pass_seconds,
     probe_cost,
@@ -16,6 +16,7 @@ from bottleneck.planner.costs import (
     training_cost,
     training_seconds,
 )
+from bottleneck.planner.estimates import at_most, plus
 from bottleneck.planner.memory import sizes_of
 from bottleneck.planner.records import Estimate, LinearProbe, Request, Strategy
 
@@ -90,32 +91,29 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
     if profile.preparation_seconds:
         seconds = profile.preparation_seconds
         parts["preparation"] = Estimate(value=seconds, low=seconds, high=seconds)
-    width = profile.n_features
-    if isinstance(strategy, LinearProbe) and strategy.layers == "all_stages":
-        width = profile.n_features_all_stages
-    parts["features"], parts["heads"] = pass_seconds(profile), head_seconds(request, width)
-    cost = _whole_cost(request, strategy)
-    total = _in_time(request, strategy, cost.seconds)
-    if not isinstance(strategy, LinearProbe):
-        whole = training_seconds(request, strategy.steps, shape_of(strategy, profile))
-        parts["folds"], parts["refit"] = _in_the_same_time(whole, cost.seconds, total)
+    layers = strategy.layers if isinstance(strategy, LinearProbe) else "penultimate"
+    parts["features"], parts["heads"] = pass_seconds(profile), heads_seconds(request, layers)
+    if isinstance(strategy, LinearProbe):
+        cost = probe_cost(request, layers)
+        total = cost.seconds
+    else:
+        shape = shape_of(strategy, profile)
+        cost = training_cost(request, strategy.steps, shape)
+        folds, refit = training_seconds(request, strategy.steps, shape)
+        further = further_seconds(request, strategy.steps, shape)
+        # A schedule is shortened while it runs rather than late.
+        whole = plus(cost.seconds, further)
+        total = at_most(whole, training_limit(request))
+        parts["folds"], parts["refit"] = _in_the_same_time((plus(folds, further), refit), whole, total)
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
     stored = missing * (profile.feature_bytes_per_image + KEY_BYTES)
-    at_most = probe_cost(request, "penultimate").disk_bytes
+    most_stored = probe_cost(request, "penultimate").disk_bytes
     return parts | {
         "total": total,
         "memory": Estimate(value=cost.memory_bytes, low=min(copies, cost.memory_bytes), high=cost.memory_bytes),
-        "disk": Estimate(value=stored, low=stored, high=at_most),
+        "disk": Estimate(value=stored, low=stored, high=most_stored),
     }
-
-
-def _in_time(request: Request, strategy: Strategy, seconds: Estimate) -> Estimate:
-    """Return the time of a run that trains no longer than it may: its schedule is shortened rather than late."""
-    limit = training_limit(request)
-    if isinstance(strategy, LinearProbe) or limit is None:
-        return seconds
-    return Estimate(value=min(seconds.value, limit), low=min(seconds.low, limit), high=min(seconds.high, limit))
 
 
 def _in_the_same_time(trainings: tuple[Estimate, ...], whole: Estimate, allowed: Estimate) -> tuple[Estimate, ...]:
@@ -131,9 +129,3 @@ def _in_the_same_time(trainings: tuple[Estimate, ...], whole: Estimate, allowed:
         bounds = sorted((low * training.low, value * training.value, high * training.high))
         shortened.append(Estimate(low=bounds[0], value=value * training.value, high=bounds[-1]))
     return tuple(shortened)
-
-
-def _whole_cost(request: Request, strategy: Strategy) -> Cost:
-    if isinstance(strategy, LinearProbe):
-        return probe_cost(request, strategy.layers)
-    return training_cost(request, strategy.steps, shape_of(strategy, request.profile))

@@ -151,8 +151,8 @@ class TrialRun:
     regime : {"near", "far"}
         The recipe.
     gain, standard_error : float
-        Mean difference in correctness from the probe that it started from, over the far half of the path between the
-        two, and its standard error over the images.
+        Mean difference from the probe that it started from, and its standard error over the images: three quarters of
+        what an image counts is whether it is right, one quarter how probable its class is.
     alpha : float
         The best point of the path, 1 being the network as it was trained; 0 if the probe was as good.
 

@@ -12,8 +12,11 @@ from bottleneck.planner.costs import (
     check_images,
     n_held_out,
     recipe_steps,
+    shape_of,
+    training_cost,
 )
 from bottleneck.planner.gain import unseen
+from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, FURTHER_SHARE
 from bottleneck.planner.records import (
     Alternative,
     Estimate,
@@ -51,7 +54,8 @@ def plan_trial(request: Request, training: Alternative, chance: float) -> TrialP
         return None  # the time is short for the training itself
     trial = shortened(request.profile, evidence, strategy)
     limit = training_limit(request)
-    if limit is not None and training.seconds.high + trial.seconds.high > limit:
+    surely = training_cost(request, strategy.steps, shape_of(strategy, request.profile)).seconds.high
+    if limit is not None and surely + trial.seconds.high > limit:
         return None
     if unseen(evidence, request.profile):
         return trial
@@ -89,7 +93,7 @@ def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[Fine
     decoded = VIEWS * opened * profile.decode_seconds_per_image
     wide = better_probe(evidence)[0] == "all_stages"
     # On all stages the probe itself is to be fitted first.
-    heads = evidence.head_seconds * (2 * profile.n_features_all_stages / profile.n_features if wide else 1)
+    heads = evidence.head_seconds * (FOLD_SHARE_OF_HEAD + (FURTHER_SHARE if wide else 0.0))
     seconds = trained + scored + decoded + heads
     return Estimate(value=seconds, low=seconds / TIME_FACTOR, high=seconds * TIME_FACTOR)
 

@@ -20,13 +20,13 @@ Every line has ``task``, ``backbone``, ``n``, ``seed``, ``strategy``, ``threads`
     ``check``, or ``training 0`` (1, 2, ... if it diverged and began again); or ``scratch``.
 
 Lines of ``probe`` further have ``test_labels`` and ``n_test``, the planner's ``profile`` and ``evidence`` as the run
-saw them, its ``plan`` (strategy "auto", no budget), ``head`` (``normalize``, ``C``), ``signals`` (``layers``:
-leave-one-out accuracy of each layer, of all stages and of the earlier half; ``neighbours``; ``batch_norm_shift``) and
-``signal_seconds``. Lines of ``all_stages_probe``: ``accuracy_cv``, ``accuracy_cv_se``. Lines of the fine-tunings:
-``accepted``, ``path_accuracy`` and ``path_predictions`` of the network trained on all images (with a comparison: at
-each alpha above 0), ``start_predictions`` of the probe that it began with, ``steps``, ``gentler`` (how often rates were
-lowered), ``flip``, ``settings``, ``stopped`` (why training failed), the ``comparison`` with the probe and what it was
-made of (``held_out``: ``log_loss`` and ``margin`` of each held-out image at each alpha, as base64 of float16).
+saw them, ``head`` (``normalize``, ``C``), ``signals`` (``layers``: leave-one-out accuracy of each layer, of all stages
+and of the earlier half; ``neighbours``; ``batch_norm_shift``) and ``signal_seconds``. Lines of ``all_stages_probe``:
+``accuracy_cv``, ``accuracy_cv_se``. Lines of the fine-tunings: ``accepted``, ``path_accuracy`` and
+``path_predictions`` of the network trained on all images (with a comparison: at each alpha above 0),
+``start_predictions`` of the probe that it began with, ``steps``, ``gentler`` (how often rates were lowered), ``flip``,
+``settings``, ``stopped`` (why training failed), the ``comparison`` with the probe and what it was made of
+(``held_out``: ``log_loss`` and ``margin`` of each held-out image at each alpha, as base64 of float16).
 """
 
 import argparse

@@ -10,7 +10,6 @@ of as many steps, without comparison, blend or fallback. ``scratch`` is `train_f
 """
 
 import base64
-import json
 import tempfile
 import time
 import warnings
@@ -39,7 +38,7 @@ from bottleneck.estimators.run import (
     plan_run,
     start_of_finetuning,
 )
-from bottleneck.estimators.signals import MOST_SHIFT_IMAGES, batch_norm_shift, neighbours_accuracy
+from bottleneck.estimators.signals import batch_norm_shift, neighbours_accuracy
 from bottleneck.extraction import Extractor, using_threads
 from bottleneck.features import Features, compute_features
 from bottleneck.finetune import train_from_scratch
@@ -47,6 +46,7 @@ from bottleneck.finetune.compare import HeldOut
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.planner.costs import SHORTEST_FINETUNING
+from bottleneck.planner.head_costs import SHIFT_MOST
 from bottleneck.progress import silent
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly, pixels_of
 from tests.benchmarks.planner_signals import layer_accuracies
@@ -204,7 +204,7 @@ def probe_record(probed: Probed) -> Record:
         )
         signals["neighbours"] = neighbours_accuracy(probed.features.layers["penultimate"], run.labels)
         pixels = pixels_of(run.source, run)
-        rows = np.arange(min(len(run.labels), MOST_SHIFT_IMAGES))
+        rows = np.arange(min(len(run.labels), SHIFT_MOST))
         signals["batch_norm_shift"] = batch_norm_shift(run.extractor.backbone, pixels, rows)
     assert probe.evidence is not None
     record = probed.record("probe", codes, Stopwatch())
@@ -213,7 +213,6 @@ def probe_record(probed: Probed) -> Record:
         "n_test": len(codes),
         "profile": asdict(run.profile),
         "evidence": asdict(probe.evidence),
-        "plan": json.loads(plan_run(run, probe.evidence).to_json()),
         "head": {"normalize": head.normalize_, "C": float(head.C_)},
         "signals": signals,
         "signal_seconds": watch.parts["signals"],

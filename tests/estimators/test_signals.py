@@ -8,8 +8,9 @@ from torch import nn
 from bottleneck import TransferClassifier, load_backbone
 from bottleneck.backbones import Preprocess
 from bottleneck.estimators import signals
-from bottleneck.estimators.signals import batch_norm_shift, n_shift_images, neighbours_accuracy
+from bottleneck.estimators.signals import batch_norm_shift, neighbours_accuracy
 from bottleneck.finetune.pixels import DecodedPixels
+from bottleneck.planner import n_shift_images
 from tests.conftest import coloured_images
 
 
@@ -88,7 +89,7 @@ def test_measuring_leaves_the_network_as_it_was(tiny_backbone):
 
 
 @pytest.mark.parametrize(
-    ("n", "side", "measured"), [(5, 224, 5), (50, 224, 8), (200, 224, 20), (5_000, 224, 32), (5_000, 32, 256)]
+    ("n", "side", "measured"), [(5, 224, 5), (50, 224, 8), (200, 224, 10), (5_000, 224, 16), (6_000, 32, 256)]
 )
 def test_the_shift_is_measured_on_a_small_share_of_the_images(n, side, measured):
     assert n_shift_images(n, side=side) == measured

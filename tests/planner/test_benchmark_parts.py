@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bottleneck import Backbone, FineTuneSettings, Plan, TransferClassifier
+from bottleneck import Backbone, FineTuneSettings, TransferClassifier
 from bottleneck.estimators.planned import expect
 from bottleneck.estimators.run import plan_run
 from bottleneck.finetune import Expected
+from bottleneck.planner import ProbeEvidence
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.planner.costs import recipe_steps
 from tests.benchmarks.planner_cells import (
@@ -26,7 +27,7 @@ from tests.benchmarks.planner_cells import (
     unpacked,
 )
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly
-from tests.benchmarks.planner_replay import planner, play
+from tests.benchmarks.planner_replay import known_fields, planner, play
 from tests.benchmarks.planner_tasks import TaskImages
 from tests.finetune.tasks import colour_blind_backbone, coloured_noise
 
@@ -196,4 +197,4 @@ def test_records_of_a_cell_are_the_classifiers_and_can_be_replayed(images, probe
         np.testing.assert_allclose((margins > 0).mean(axis=0), accuracies, rtol=1e-6)
     assert played.deliveries["scratch"].accuracy == records["scratch"]["accuracy"]
     assert planner(played.evidence, played.profile) in played.deliveries
-    assert Plan.from_json(json.dumps(records["probe"]["plan"])).request.evidence == played.evidence
+    assert known_fields(ProbeEvidence, json.loads(json.dumps(records["probe"]["evidence"]))) == played.evidence

@@ -10,7 +10,7 @@ import bottleneck.planner
 from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.alternatives import looks_far
-from bottleneck.planner.costs import SHORTEST_FINETUNING
+from bottleneck.planner.costs import SHORTEST_FINETUNING, shape_of, training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.wording import name_of
@@ -159,7 +159,7 @@ def test_with_time_for_everything_the_decision_waits_for_the_probes(profile_of):
 
 
 def test_without_time_to_fine_tune_only_the_layers_wait_for_the_probes(profile_of):
-    plan = plan_transfer(profile_of(), Budget(seconds=300))
+    plan = plan_transfer(profile_of(), Budget(seconds=90))
 
     assert feasible(plan) == {"probe", "all_stages_probe"}
     assert plan.needs_probe
@@ -167,7 +167,7 @@ def test_without_time_to_fine_tune_only_the_layers_wait_for_the_probes(profile_o
 
 
 def test_with_one_strategy_left_nothing_waits(profile_of):
-    plan = plan_transfer(profile_of(n_features_all_stages=1_280), Budget(seconds=300))
+    plan = plan_transfer(profile_of(n_features_all_stages=1_280), Budget(seconds=90))
 
     assert feasible(plan) == {"probe"}
     assert not plan.needs_probe
@@ -244,7 +244,8 @@ def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
 
 
 def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, evidence_of):
-    whole = plan_transfer(profile_of(), AMPLE, evidence=evidence_of()).chosen.seconds.high
+    ample = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
+    whole = training_cost(ample.request, FULL_STEPS, shape_of(ample.strategy, profile_of())).seconds.high
 
     shortened = plan_transfer(profile_of(), Budget(seconds=0.5 * whole), evidence=evidence_of())
     short = plan_transfer(profile_of(), Budget(seconds=0.13 * whole), evidence=evidence_of())

@@ -8,6 +8,7 @@ import pytest
 
 from bottleneck.planner import Budget, FineTune, LinearProbe, Plan, plan_transfer
 from bottleneck.planner.alternatives import RECIPES
+from bottleneck.planner.costs import shape_of, training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.records import Trial, TrialRun
@@ -88,8 +89,8 @@ def test_even_odds_are_tried_where_a_trial_is_cheap_beside_a_wrong_decision(prof
     assert "unseen" not in rules(plan)
     assert plan.needs_trial
     assert rules(plan)[rules(plan).index("predicted_gain") + 1] == "trial"
-    dear_heads = replace(grey, head_seconds=10_000.0)
-    assert not plan_transfer(profile_of(), Budget(seconds=1e7), evidence=dear_heads).needs_trial
+    slow_to_score = profile_of(forward_seconds_per_image=10.0)
+    assert not plan_transfer(slow_to_score, Budget(seconds=1e7), evidence=grey).needs_trial
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.985])
@@ -103,7 +104,8 @@ def test_a_trial_must_fit_beside_a_whole_fine_tuning(profile_of, evidence_of):
     asked = {"evidence": evidence_of()}
     profile = profile_of(**LARGE)
     ample = plan_transfer(profile, AMPLE, **asked)
-    both = ample.chosen.seconds.high + ample.trial.seconds.high
+    surely = training_cost(ample.request, ample.strategy.steps, shape_of(ample.strategy, profile)).seconds.high
+    both = surely + ample.trial.seconds.high
 
     enough, short = (plan_transfer(profile, Budget(seconds=seconds), **asked) for seconds in (both + 1, both - 1))
 
@@ -225,4 +227,4 @@ def test_a_trial_opens_and_scores_no_more_than_it_needs(profile_of, evidence_of,
 
     trained = 2 * (trial.recipes[0].steps + 8) * 32  # by two recipes, each at rates that are found out first
     scored = 2 * 4 * held_out  # at four points of each path, beside the probe
-    assert trial.seconds.value == pytest.approx(12.0 + 0.03 * trained + 0.01 * scored + 2 * 0.002 * opened)
+    assert trial.seconds.value == pytest.approx(12.0 / 2 + 0.03 * trained + 0.01 * scored + 2 * 0.002 * opened)

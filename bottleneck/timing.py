@@ -1,0 +1,48 @@
+"""How long a moment of work on a few images takes, an image."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
+"""A rate is measured on as many images as take about this long, and on one if that takes longer than the second."""
+FASTEST_GROWTH = 4
+"""By this factor, at most, and at least by two, one batch is larger than that before."""
+
+Work = Callable[[NDArray[np.uint8]], object]
+
+
+def seconds_of(work: Work, pixels: NDArray[np.uint8]) -> float:
+    """Return the seconds that work takes."""
+    began = time.perf_counter()
+    work(pixels)
+    return time.perf_counter() - began
+
+
+def seconds_per_image(work: Work, pixels: NDArray[np.uint8], *, at_least: int = 1) -> float:
+    """Return the seconds an image of the largest batch for which there is time, the median of some runs.
+
+    Of one image alone only where that takes long: what it costs to start is no part of the rate, and other programs
+    on the same cores make it many times longer. With ``at_least``, batches of that size were computed before.
+    """
+    n = min(at_least, len(pixels))
+    if n == 1:
+        work(pixels[:1])  # the first call also sets up the device
+    seconds = seconds_of(work, pixels[:n])
+    if seconds > MOST_SECONDS:
+        return seconds / n
+    while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
+        n = next_size(n, seconds, most=len(pixels))
+        seconds = seconds_of(work, pixels[:n])
+    # The first batch of a size is slower than those that follow.
+    n_runs = max(1, round(TIMED_SECONDS / seconds))
+    return statistics.median(seconds_of(work, pixels[:n]) for _ in range(n_runs)) / n
+
+
+def next_size(n: int, seconds: float, *, most: int) -> int:
+    """Return how many images to take after ``n`` of them took so long."""
+    growth = min(max(round(TIMED_SECONDS / seconds), 2), FASTEST_GROWTH)
+    return min(growth * n, most)
