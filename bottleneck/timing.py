@@ -3,12 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
 """A rate is measured on as many images as take about this long, and on one if that takes longer than the second."""
+MOST_RUNS = 3
 FASTEST_GROWTH = 4
 """By this factor, at most, and at least by two, one batch is larger than that before."""
 
@@ -22,23 +24,31 @@ def seconds_of(work: Work, pixels: NDArray[np.uint8]) -> float:
     return time.perf_counter() - began
 
 
-def seconds_per_image(work: Work, pixels: NDArray[np.uint8], *, at_least: int = 1) -> float:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """The seconds that so many images took."""
+
+    n_images: int
+    seconds: float
+
+
+def seconds_per_image(work: Work, pixels: NDArray[np.uint8], *, known: Timed | None = None) -> float:
     """Return the seconds an image of the largest batch for which there is time, the median of some runs.
 
     Of one image alone only where that takes long: what it costs to start is no part of the rate, and other programs
-    on the same cores make it many times longer. With ``at_least``, batches of that size were computed before.
+    on the same cores make it many times longer. What a smaller batch took may be ``known``.
     """
-    n = min(at_least, len(pixels))
-    if n == 1:
+    if known is None:
         work(pixels[:1])  # the first call also sets up the device
-    seconds = seconds_of(work, pixels[:n])
+        known = Timed(n_images=1, seconds=seconds_of(work, pixels[:1]))
+    n, seconds = known.n_images, known.seconds
     if seconds > MOST_SECONDS:
         return seconds / n
     while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
         n = next_size(n, seconds, most=len(pixels))
         seconds = seconds_of(work, pixels[:n])
     # The first batch of a size is slower than those that follow.
-    n_runs = max(1, round(TIMED_SECONDS / seconds))
+    n_runs = min(max(round(TIMED_SECONDS / seconds), 1), MOST_RUNS)
     return statistics.median(seconds_of(work, pixels[:n]) for _ in range(n_runs)) / n
 
 

@@ -15,7 +15,7 @@ from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import MOMENTUM
 from bottleneck.finetune.precision import choose_precision
 from bottleneck.images import augment
-from bottleneck.timing import Work, next_size, seconds_of, seconds_per_image
+from bottleneck.timing import Timed, Work, next_size, seconds_of, seconds_per_image
 
 MOST_IMAGES = 32
 """Most images of the timed step: as many as one step of the recipe has."""
@@ -63,9 +63,9 @@ def measure_step(
     with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
         step(pixels[:1])
     most = max(1, images_within(left, max(saved_bytes, 1)))
-    threads, told_by = fastest_threads(step, pixels[:most])
+    threads, known = fastest_threads(step, pixels[:most])
     with using_threads(threads):
-        seconds = seconds_per_image(step, pixels[:most], at_least=told_by)
+        seconds = seconds_per_image(step, pixels[:most], known=known)
     return StepCost(seconds_per_image=seconds, bytes_per_image=saved_bytes, threads=threads)
 
 
@@ -107,11 +107,11 @@ class TimedStep:
                 parameter.grad = None
 
 
-def fastest_threads(step: Work, pixels: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return with how many threads a step is fastest, and how many images it took to tell."""
+def fastest_threads(step: Work, pixels: NDArray[np.uint8]) -> tuple[int, Timed | None]:
+    """Return with how many threads a step is fastest, and what it took then on as many images as it takes to tell."""
     candidates, n = ThreadChoice().candidates, 1
     if len(candidates) == 1:
-        return candidates[0], n
+        return candidates[0], None
     while True:
         seconds = {}
         for threads in candidates:
@@ -120,7 +120,7 @@ def fastest_threads(step: Work, pixels: NDArray[np.uint8]) -> tuple[int, int]:
                 seconds[threads] = seconds_of(step, pixels[:n])
         fastest = min(seconds, key=lambda threads: seconds[threads])
         if seconds[fastest] >= TELLING_SECONDS or n == len(pixels):
-            return fastest, n
+            return fastest, Timed(n_images=n, seconds=seconds[fastest])
         n = next_size(n, seconds[fastest], most=len(pixels))
 
 
