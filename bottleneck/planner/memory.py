@@ -11,6 +11,9 @@ first two stay."""
 TRAINING_COPIES = 6
 """Weights, their gradient, the optimizer's momentum, their moving average, the probe's weights, which the blend goes
 back to, and those of the fold that the last training goes on from."""
+LOADED_BYTES = 80_000_000
+"""Code that a training is the first to load: torch's optimizers import its compiler, seen at 76 MB of resident memory.
+With a small network that is more than everything else."""
 HEAD_BYTES = 24
 """What a head that is fitted in memory holds for each number of the features at its peak (heads.blocks)."""
 SCREEN_BYTES = 32
@@ -49,8 +52,8 @@ class RunSizes:
 
     @property
     def training_bytes(self) -> int:
-        """Memory of all copies of the network while it is trained."""
-        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters
+        """Memory of all copies of the network while it is trained, and of the code that does it."""
+        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters + LOADED_BYTES
 
     @property
     def features_bytes(self) -> int:
