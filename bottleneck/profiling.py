@@ -22,10 +22,11 @@ from bottleneck.extraction import (
     decode_min_side,
     device_memory,
     image_bytes,
+    is_out_of_memory,
     map_in_lanes,
 )
 from bottleneck.features import count_cached, feature_space
-from bottleneck.finetune import StepCost, measure_step, scaled_side
+from bottleneck.finetune import NoRoomError, StepCost, measure_step, scaled_side
 from bottleneck.images import ImageBatch, ImageSource, load_batches
 from bottleneck.planner import SMALLER_SCALE, Profile
 from bottleneck.timing import seconds_per_image
@@ -36,7 +37,8 @@ SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
 SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
-RATES_NOTE = "rates"
+RATES_NOTE, RATES_VERSION = "rates", 2
+"""The version rises when what is timed changes."""
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
 
@@ -51,6 +53,8 @@ class Rates:
     train_seconds_per_image: float
     train_bytes_per_image: int
     train_threads: int
+    untrainable: str = ""
+    guessed: bool = False
 
 
 def profile_run(
@@ -70,10 +74,13 @@ def profile_run(
     backbone = extractor.backbone
     _, counts = np.unique(labels, return_counts=True)
     rows_cached = count_cached(source, extractor, cache, precision=precision)
+    memory = device_memory(extractor.device)  # before anything is measured: torch keeps what that took of a GPU
     rates = _known_rates(extractor, cache, precision) if rows_cached >= MOSTLY_CACHED * len(source) else None
     if rates is None:
         rates = measure_rates(source, extractor, precision=precision, memory_limit=memory_limit)
-        cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, dataclasses.asdict(rates))
+        if not rates.guessed:
+            note = {"version": RATES_VERSION, **dataclasses.asdict(rates)}
+            cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, note)
     widths = backbone.layer_widths
     n_parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
     profile = Profile(
@@ -90,13 +97,14 @@ def profile_run(
         decode_seconds_per_image=rates.decode_seconds_per_image,
         forward_seconds_per_image=rates.forward_seconds_per_image,
         train_seconds_per_image=rates.train_seconds_per_image,
-        memory_available_bytes=device_memory(extractor.device),
+        memory_available_bytes=memory,
         train_bytes_per_image=rates.train_bytes_per_image,
         feature_bytes_per_image=2 * sum(widths.values()),
         rows_cached=rows_cached,
         takes_smaller_images=backbone.takes_side(scaled_side(max(backbone.preprocess.crop), SMALLER_SCALE)),
         has_layer_norm=has_layer_norm(backbone.network),
         forward_bytes_per_image=image_bytes(backbone.preprocess.crop),
+        untrainable=rates.untrainable,
     )
     return profile, rates
 
@@ -123,28 +131,43 @@ def measure_rates(
     readable = [batch.pixels for batch in batches if len(batch.rows)]
     pixels = np.concatenate(readable or [_any_readable(source, extractor, workers=arrangement.workers)])
     forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
-    backbone = extractor.backbone
-    try:
-        train = measure_step(
-            backbone, extractor.device, pixels, room=memory_limit, image_bytes=image_bytes(backbone.preprocess.crop)
-        )
-    except RuntimeError as exc:  # no gradients through this network, or no memory for one step: a guess, then
-        logger.info("a training step cannot be timed: %s", exc)
-        train = StepCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
+    train, untrainable = _step_cost(extractor, pixels, memory_limit)
+    guess = StepCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
+    cost = train or guess
     return Rates(
         device=_device_name(extractor.device),
         decode_seconds_per_image=decode,
         forward_seconds_per_image=forward,
-        train_seconds_per_image=train.seconds_per_image,
-        train_bytes_per_image=train.bytes_per_image,
-        train_threads=train.threads,
+        train_seconds_per_image=cost.seconds_per_image,
+        train_bytes_per_image=cost.bytes_per_image,
+        train_threads=cost.threads,
+        untrainable=untrainable,
+        guessed=train is None,
     )
+
+
+def _step_cost(
+    extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: int | None
+) -> tuple[StepCost | None, str]:
+    """Return what a training step takes, None if none could be timed, and why none can be taken, if so."""
+    backbone = extractor.backbone
+    try:
+        cost = measure_step(
+            backbone, extractor.device, pixels, room=memory_limit, image_bytes=image_bytes(backbone.preprocess.crop)
+        )
+    except RuntimeError as exc:
+        logger.info("a training step cannot be timed: %s", exc)
+        reason = "" if isinstance(exc, NoRoomError) or is_out_of_memory(exc) else str(exc).partition("\n")[0]
+        return None, reason
+    return cost, ""
 
 
 def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision) -> Rates | None:
     note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
-    if note is None or note.get("device") != _device_name(extractor.device):
+    asked = {"version": RATES_VERSION, "device": _device_name(extractor.device)}
+    if note is None or any(note.get(name) != value for name, value in asked.items()):
         return None
+    del note["version"]
     try:
         return Rates(**note)  # type: ignore[arg-type]  # a note of another version is refused below
     except TypeError as exc:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
 """A rate is measured on as many images as take about this long, and on one if that takes longer than the second."""
-MOST_RUNS = 3
+MOST_RUNS, SHORTEST_SECONDS = 3, 1e-9
 FASTEST_GROWTH = 4
 """By this factor, at most, and at least by two, one batch is larger than that before."""
 
@@ -21,7 +21,7 @@ def seconds_of(work: Work, pixels: NDArray[np.uint8]) -> float:
     """Return the seconds that work takes."""
     began = time.perf_counter()
     work(pixels)
-    return time.perf_counter() - began
+    return max(time.perf_counter() - began, SHORTEST_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from bottleneck.backbones import load_backbone
+from bottleneck.cache import FeatureCache
 from bottleneck.errors import UnreadableImagesError
 from bottleneck.extraction import ExtractionSettings, Extractor, using_threads
-from bottleneck.finetune.step_cost import fastest_threads
+from bottleneck.features import compute_features
 from bottleneck.images import as_image_source
-from bottleneck.profiling import measure_rates
-from bottleneck.timing import seconds_per_image
+from bottleneck.profiling import measure_rates, profile_run
 from tests.conftest import coloured_images
 from tests.images.samples import encode
 
@@ -46,30 +46,6 @@ def test_pass_takes_about_what_its_rates_say(tiny_backbone, workers):
     assert 0.001 < rates.forward_seconds_per_image < 0.02
 
 
-def test_rate_is_that_of_batches_whatever_a_call_costs():
-    pixels = np.zeros((32, 3, 8, 8), np.uint8)
-
-    def work(part):
-        time.sleep(0.15 + 0.0005 * len(part))  # one image alone takes 300 times its share
-
-    assert 0.005 < seconds_per_image(work, pixels) < 0.05
-
-
-@pytest.mark.parametrize("faster", [1, 2])
-@pytest.mark.parametrize(("an_image", "told_by"), [(0.05, 1), (0.01, 4), (0.0001, 32)])
-def test_the_fastest_number_of_threads_is_told_by_no_more_images_than_it_takes(faster, an_image, told_by):
-    sizes = []
-
-    def step(part):
-        sizes.append(len(part))
-        time.sleep(an_image * len(part) * (1 if torch.get_num_threads() == faster else 2))
-
-    threads, timed = fastest_threads(step, np.zeros((32, 3, 8, 8), np.uint8))
-
-    assert (threads, timed.n_images) == (faster, told_by)
-    assert max(sizes) == told_by
-
-
 LEARNED_FROM: list[int] = []
 
 
@@ -82,18 +58,29 @@ class Counting(nn.Conv2d):
         return super().forward(images)
 
 
-@pytest.mark.parametrize("limit", [None, 20_000_000])
-def test_step_is_timed_on_as_many_images_as_it_will_have(tiny_backbone, limit):
+def test_step_is_timed_on_as_many_images_as_it_will_have(tiny_backbone):
     network = nn.Sequential(Counting(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    extractor = Extractor(
-        load_backbone(network, preprocess=tiny_backbone.preprocess),
-        ExtractionSettings(device="cpu", memory_limit=limit),
-    )
+    extractor = Extractor(load_backbone(network, preprocess=tiny_backbone.preprocess), ExtractionSettings(device="cpu"))
     LEARNED_FROM.clear()
 
-    measure_rates(as_image_source(coloured_images(64)[0]), extractor, precision="float32", memory_limit=limit)
+    measure_rates(as_image_source(coloured_images(64)[0]), extractor, precision="float32")
 
     assert max(LEARNED_FROM) == 32
+
+
+def test_a_guessed_step_is_not_remembered(tiny_backbone, tmp_path):
+    images, labels = coloured_images(12)
+    extractor, cache = Extractor(tiny_backbone, ExtractionSettings(device="cpu")), FeatureCache(tmp_path)
+    given = (as_image_source(images), labels, extractor, cache)
+    compute_features(given[0], extractor, cache, precision="float32")
+
+    _, guessed = profile_run(*given, precision="float32", memory_limit=1)
+    _, measured = profile_run(*given, precision="float32")
+    _, remembered = profile_run(*given, precision="float32", memory_limit=1)
+
+    assert guessed.guessed
+    assert not measured.guessed
+    assert remembered == measured
 
 
 def test_one_readable_image_gives_rates(tiny_backbone):

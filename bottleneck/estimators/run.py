@@ -48,10 +48,11 @@ from bottleneck.planner import (
     Plan,
     ProbeEvidence,
     Profile,
+    Request,
     Scratch,
     StrategyName,
     better_probe,
-    longest_further_head,
+    needed_for_further_head,
     percent,
     plan_transfer,
 )
@@ -271,10 +272,13 @@ def _probe_on_all_stages(run: Run, features: FrozenFeatures) -> Probe:
 
 
 def _is_out_of_time(run: Run, probe: Probe) -> bool:
-    """Say whether another head, on all stages, might overrun the time budget."""
+    """Say whether there is too little time left of the budget for another head, on all stages."""
     if run.budget.seconds is None or probe.evidence is None:
         return False
-    return time.monotonic() - run.began + longest_further_head(probe.evidence) > run.budget.seconds
+    request = Request(
+        profile=run.profile, budget=run.budget, evidence=probe.evidence, strategy=run.strategy, seed=run.seed
+    )
+    return time.monotonic() - run.began + needed_for_further_head(request) > run.budget.seconds
 
 
 def _fine_tuned(run: Run, plan: Plan, probe: Probe, features: FrozenFeatures) -> Outcome:

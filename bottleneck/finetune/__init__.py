@@ -10,7 +10,7 @@ from bottleneck.finetune.mirror import MirrorCheck
 from bottleneck.finetune.recipe import Recipe, plan_recipe
 from bottleneck.finetune.scratch import ScratchResult, train_from_scratch
 from bottleneck.finetune.settings import FineTuneSettings, check_settings
-from bottleneck.finetune.step_cost import StepCost, measure_step
+from bottleneck.finetune.step_cost import NoRoomError, StepCost, measure_step
 
 __all__ = [
     "AlphaScore",
@@ -21,6 +21,7 @@ __all__ = [
     "FineTuneSettings",
     "GroupDescription",
     "MirrorCheck",
+    "NoRoomError",
     "RateTest",
     "Recipe",
     "ScratchResult",

@@ -143,6 +143,8 @@ def members_of(network: ProbeNetwork, backbone: Backbone) -> list[dict[str, nn.P
     groups = [
         {name: network.network.get_parameter(name) for name in group.parameters} for group in backbone.layer_groups
     ]
+    # Whole numbers among the parameters do not learn.
+    groups = [{name: each for name, each in group.items() if each.is_floating_point()} for group in groups]
     return [*groups, {f"{HEAD}.{name}": parameter for name, parameter in network.linear.named_parameters()}]
 
 

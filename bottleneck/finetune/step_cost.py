@@ -1,12 +1,13 @@
-"""What a training step costs: timed on a copy of the network, with all that a step of fine-tuning does."""
+"""What a training step costs: timed on a copy of the network, with crops, both passes and the update of SGD."""
 
-import copy
+from copy import deepcopy as copied
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from bottleneck.backbones import Backbone
 from bottleneck.extraction import ThreadChoice, in_precision, using_threads
@@ -23,19 +24,24 @@ COPIES = 6
 """The network as it was loaded, prepared for the pass, and trained; its gradients, moments and average."""
 JUDGED_IMAGES = 4
 """Images that decide in what arithmetic the step is timed."""
-TELLING_SECONDS = 0.03
-"""A step that takes so long tells which number of threads is fastest, on whatever number of images."""
+FEWEST_TELLING, TELLING_SECONDS, SLOW_SECONDS = 4, 0.03, 0.25
+"""Which number of threads is fastest is told by a step on so many images that takes so long, and by one on a single
+image only where that is slow: many threads have little to share in it."""
 CLIP_NORM, DECAY = 1.0, 0.99
 """As in the recipe; what is clipped and averaged here is thrown away."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCost:
-    """What each image of a step takes, and with how many threads it is fastest."""
+    """What each of the images of a step takes, and with how many threads it is fastest."""
 
     seconds_per_image: float
     bytes_per_image: int
     threads: int
+
+
+class NoRoomError(RuntimeError):
+    """There is no memory for one step."""
 
 
 def measure_step(
@@ -45,81 +51,108 @@ def measure_step(
 
     Raises
     ------
+    NoRoomError
+        There is no memory for a step within ``room`` bytes.
     RuntimeError
-        No gradients go through this network, or there is no memory for one step within ``room`` bytes.
+        No gradients go through this network.
     """
     left = None if room is None else room - COPIES * network_bytes(backbone)
     at_once = images_within(left, image_bytes)
     if not at_once:
-        raise RuntimeError("there is no memory for a step within the limit")
+        raise NoRoomError("there is no memory for a step within the limit")
     step = TimedStep(backbone, device, judged=pixels[: min(at_once, JUDGED_IMAGES)])
-    saved_bytes = 0
-
-    def note_saved(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal saved_bytes
-        saved_bytes += tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note_saved, lambda tensor: tensor):
-        step(pixels[:1])
-    most = max(1, images_within(left, max(saved_bytes, 1)))
+    one, two = saved_bytes(step, pixels[:1]), saved_bytes(step, pixels[:2])
+    # What one image has saved is partly weights, as they were folded or cast.
+    an_image = one if len(pixels) == 1 else max(two - one, 1)
+    most = max(1, images_within(None if left is None else left - (one - an_image), an_image))
     threads, known = fastest_threads(step, pixels[:most])
     with using_threads(threads):
         seconds = seconds_per_image(step, pixels[:most], known=known)
-    return StepCost(seconds_per_image=seconds, bytes_per_image=saved_bytes, threads=threads)
+        # What comes after the gradients takes as long for one image as for a whole batch.
+        update = min(seconds_of(step.update, pixels[:1]) for _ in range(2))
+    return StepCost(seconds_per_image=seconds + update / MOST_IMAGES, bytes_per_image=an_image, threads=threads)
 
 
 class TimedStep:
-    """Steps of all layers at a rate of zero, in the arithmetic in which the network says the same of ``judged``."""
+    """Gradients of all layers, in the arithmetic in which the network says the same of ``judged``, and an update."""
 
     def __init__(self, backbone: Backbone, device: torch.device, *, judged: NDArray[np.uint8]) -> None:
         self.preprocess, self.device = backbone.preprocess, device
-        network = copy.deepcopy(backbone.network).to(device).eval().requires_grad_(True)
+        network = copied(backbone.network).to(device).eval()
+        self.parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
         images = self.preprocess.normalise(torch.from_numpy(judged).to(device))
         self.precision = choose_precision(network, images)
         fold_frozen(network)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.parameters = list(network.parameters())
         self.moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.average = WeightAverage(network, decay=DECAY)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> None:
-        """Take one step on these images."""
-        views = augment(torch.from_numpy(pixels), range(len(pixels)), size=pixels.shape[-1], seed=0, epoch=1)
-        images = self.preprocess.normalise(views.to(self.device)).contiguous(memory_format=torch.channels_last)
+        """Leave the gradients of a loss on these images in the parameters."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        given, size = torch.from_numpy(pixels).to(self.device), pixels.shape[2:]
+        views = self.preprocess.normalise(augment(given, range(len(pixels)), size=max(size), seed=0, epoch=1))
+        if views.shape[2:] != size:
+            views = functional.interpolate(views, size, mode="bilinear", antialias=True)
+        images = views.contiguous(memory_format=torch.channels_last)
         with in_precision(self.precision, self.device):
             loss = self.network(images).float().square().mean()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
-        self._move()
-        self.average.update()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self._wait()
 
     @torch.no_grad()
-    def _move(self) -> None:
-        """Do what an optimizer does, as far as it takes time: torch's own import its compiler, which takes longer."""
+    def update(self, _: object = None) -> None:
+        """Do what follows the gradients, as far as it takes time; nothing moves.
+
+        The optimizer's arithmetic is written out, because torch's own optimizers import its compiler, which takes
+        longer than all that is timed here.
+        """
+        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         for parameter, moment in zip(self.parameters, self.moments, strict=True):
             if parameter.grad is not None:  # a layer that has no part in the features
                 moment.mul_(MOMENTUM).add_(parameter.grad)
                 parameter.add_(moment.mul(MOMENTUM).add_(parameter.grad), alpha=0.0)
-                parameter.grad = None
+        self.average.update()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def saved_bytes(step: TimedStep, pixels: NDArray[np.uint8]) -> int:
+    """Return the bytes that a step on these images keeps for its backward pass."""
+    saved = 0
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved
+        saved += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step(pixels)
+    return saved
 
 
 def fastest_threads(step: Work, pixels: NDArray[np.uint8]) -> tuple[int, Timed | None]:
     """Return with how many threads a step is fastest, and what it took then on as many images as it takes to tell."""
-    candidates, n = ThreadChoice().candidates, 1
+    candidates, n = ThreadChoice().candidates, min(FEWEST_TELLING, len(pixels))
     if len(candidates) == 1:
         return candidates[0], None
+    if seconds_of(step, pixels[:1]) > SLOW_SECONDS:
+        n = 1
     while True:
+        step(pixels[:n])  # the first one of a size also sets it up
         seconds = {}
         for threads in candidates:
             with using_threads(threads):
-                step(pixels[:n])  # the first one of a size also sets it up
                 seconds[threads] = seconds_of(step, pixels[:n])
         fastest = min(seconds, key=lambda threads: seconds[threads])
-        if seconds[fastest] >= TELLING_SECONDS or n == len(pixels):
+        if seconds[fastest] >= TELLING_SECONDS or n == len(pixels) or n == 1:
             return fastest, Timed(n_images=n, seconds=seconds[fastest])
         n = next_size(n, seconds[fastest], most=len(pixels))
 

@@ -1,6 +1,6 @@
 """Decide from measured facts alone: features and a linear probe, fine-tuning, or training from scratch."""
 
-from bottleneck.planner.alternatives import SMALLER_SCALE, better_probe
+from bottleneck.planner.alternatives import SMALLER_SCALE, better_probe, needed_for_further_head
 from bottleneck.planner.costs import (
     CACHE_BYTES,
     KEY_BYTES,
@@ -13,7 +13,7 @@ from bottleneck.planner.costs import (
     keeps_features,
 )
 from bottleneck.planner.decide import plan_transfer
-from bottleneck.planner.head_costs import longest_further_head, n_shift_images
+from bottleneck.planner.head_costs import n_shift_images
 from bottleneck.planner.health import ClassCount, Finding, ImageSet, ListedImage
 from bottleneck.planner.memory import MemoryShares, RunSizes, network_share, share_out, sizes_of
 from bottleneck.planner.parts import Part, PartCost
@@ -69,8 +69,8 @@ __all__ = [
     "features_disk_bytes",
     "keeps_checkpoints",
     "keeps_features",
-    "longest_further_head",
     "n_shift_images",
+    "needed_for_further_head",
     "network_share",
     "percent",
     "plan_transfer",

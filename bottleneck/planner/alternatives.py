@@ -24,6 +24,7 @@ from bottleneck.planner.costs import (
 )
 from bottleneck.planner.estimates import at_most, plus
 from bottleneck.planner.gain import best_run, finetuned_accuracy, probe_accuracy
+from bottleneck.planner.head_costs import further_head_seconds
 from bottleneck.planner.records import (
     Alternative,
     Estimate,
@@ -133,29 +134,36 @@ def training_limit(request: Request) -> float | None:
 def needed_seconds(request: Request, alternative: Alternative) -> float:
     """Return the time that must be allowed for a strategy.
 
-    A probe is refused only when it is expected not to fit, because nothing cheaper could replace it. Training is an
-    extra on top of a probe that is in hand: unasked, the shortest run worth taking must fit even at the slow end of its
-    estimate. One that is asked for is tried where it is expected to fit; if it turns out not to, the probe stays.
+    A probe is refused only when it is expected not to fit, because nothing cheaper could replace it. What comes on top
+    of a probe that is in hand, another one or training, must fit, unasked, even at the slow end of its estimate; of
+    training that holds for the shortest run worth taking. What is asked for is tried where it is expected to fit; if
+    it turns out not to, the probe stays.
     """
     return _seconds_to_allow(request, name_of(alternative.strategy), alternative.seconds)
 
 
+def needed_for_further_head(request: Request) -> float:
+    """Return the time that must be left for a head on all stages, once the first one is fitted."""
+    return _seconds_to_allow(request, "all_stages_probe", further_head_seconds(request))
+
+
 def _seconds_to_allow(request: Request, strategy: StrategyName, seconds: Estimate) -> float:
-    expected = strategy in ("probe", "all_stages_probe", request.strategy)
-    return seconds.value if expected else seconds.high
+    first = strategy == "probe" or (strategy == "all_stages_probe" and request.evidence is None)
+    return seconds.value if first or strategy == request.strategy else seconds.high
 
 
 def _price_probe(request: Request, layers: Layers) -> Alternative:
     """Price a probe. After the evidence the penultimate one is in hand, whatever it cost."""
-    cost = probe_cost(request, layers)
+    cost, strategy = probe_cost(request, layers), LinearProbe(layers=layers)
+    needed = _seconds_to_allow(request, name_of(strategy), cost.seconds)
     in_hand = request.evidence is not None and layers == "penultimate"
     return Alternative(
-        strategy=LinearProbe(layers=layers),
+        strategy=strategy,
         accuracy=probe_accuracy(request.evidence, layers) if request.evidence else None,
         seconds=cost.seconds,
         memory_bytes=cost.memory_bytes,
         disk_bytes=cost.disk_bytes,
-        why_not="" if in_hand else _shortfall(request, lambda asked: probe_cost(asked, layers), cost.seconds.value),
+        why_not="" if in_hand else _shortfall(request, lambda asked: probe_cost(asked, layers), needed),
     )
 
 
@@ -213,7 +221,10 @@ def _least_finetuning(request: Request) -> int:
 def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
     profile = request.profile
-    full, shape = scratch_steps(profile.n_samples), TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0)
+    full, shape = (
+        scratch_steps(profile.n_samples),
+        TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0, may_grow=False),
+    )
     strategy = Scratch(
         lr=SCRATCH_LR,
         steps=_steps_within(request, half_the_recipe(full), full, shape),
@@ -229,7 +240,8 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     limit, least = training_limit(request), shortest_cost(request, strategy)
     needed = _seconds_to_allow(request, name_of(strategy), least.seconds)
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
-    why_not = shortage or _too_long_unasked(request, needed)
+    impossible = f"this network cannot be trained: {request.profile.untrainable}" if request.profile.untrainable else ""
+    why_not = impossible or shortage or _too_long_unasked(request, needed)
     shape = shape_of(strategy, request.profile)
     cost = training_cost(request, strategy.steps, shape)
     # Folds that follow in doubt are left out where time is short, and a schedule is shortened rather than late.

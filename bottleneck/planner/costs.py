@@ -43,9 +43,10 @@ VIEWS, PIXELS_SHARE = 2, 0.25
 """Decoded images are kept, with room to crop and as features see them, if a quarter of the memory holds them."""
 TIME_FACTOR = 1.25
 """Allowance: measured rates hold within this factor (an idle machine is steadier, a shared one less so)."""
-FURTHER_FOLDS = Estimate(value=0.9, low=0.0, high=2.0)
-"""Of the 83 fine-tunings with 100 images and more in the table of cells as it stood (ResNet-20 and embedded backbone)
-48 % were decided by one hold-out, 13 % by two, 39 % by three. The predicted gain did not tell which (AUROC 0.51)."""
+FURTHER_FOLDS = 0.9
+"""How many folds follow the hold-out in the mean, and none at least. Of the 83 fine-tunings with 100 images and more in
+the table of cells as it stood (ResNet-20 and embedded backbone) 48 % were decided by one hold-out, 13 % by two, 39 % by
+three. The predicted gain did not tell which (AUROC 0.51)."""
 CHECKPOINT_COPIES = 2 * 5
 """Weights, up to two moments, a moving average and the network of the last fold, in the last checkpoint and in the one
 that is to replace it."""
@@ -62,13 +63,15 @@ class TrainingShape:
     """What a step of training costs, and how many trainings there are beside the final one.
 
     ``folds`` are held out in turn; 1 is one hold-out. ``fold_share``: of the steps of the network that is delivered,
-    those that each fold takes; under 1, it goes on from the last fold. ``image_scale`` is the side of training images
+    those that each fold takes; under 1, it goes on from the last fold. ``may_grow``: further folds follow a hold-out
+    that leaves it in doubt which is better. ``image_scale`` is the side of training images
     as a share of the full one.
     """
 
     folds: int
     fold_share: float = FOLD_SHARE
     image_scale: float = 1.0
+    may_grow: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +96,7 @@ def scratch_steps(n_samples: int) -> int:
 def shape_of(strategy: FineTune | Scratch, profile: Profile) -> TrainingShape:
     """Return the shape of a training with the settings of a strategy."""
     if isinstance(strategy, Scratch):
-        return TrainingShape(folds=strategy.folds, fold_share=1.0)
+        return TrainingShape(folds=strategy.folds, fold_share=1.0, may_grow=False)
     return replace(shape_of_finetuning(profile), folds=strategy.folds, image_scale=strategy.image_scale)
 
 
@@ -206,11 +209,11 @@ def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tupl
 
 def further_seconds(request: Request, steps: int, shape: TrainingShape) -> Estimate:
     """Return the time of the folds that follow if the first hold-out leaves in doubt which is better."""
-    if shape.folds > 1 or shape.fold_share == 1.0:
+    if shape.folds > 1 or not shape.may_grow:
         return within(0.0, 1.0)
-    one, (in_fold, _) = FURTHER_FOLDS, _steps_of_trainings(steps, shape)
-    fold = _fold_seconds(request, in_fold, shape)
-    return Estimate(value=one.value * fold.value, low=one.low * fold.low, high=one.high * fold.high)
+    n, (in_fold, _) = request.profile.n_samples, _steps_of_trainings(steps, shape)
+    fold, most = _fold_seconds(request, in_fold, shape), round(n / n_held_out(n, shape.folds)) - 1
+    return Estimate(value=FURTHER_FOLDS * fold.value, low=0.0, high=most * fold.high)
 
 
 def _steps_of_trainings(steps: int, shape: TrainingShape) -> tuple[int, int]:

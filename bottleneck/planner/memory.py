@@ -8,9 +8,9 @@ FLOAT_BYTES = 4
 NETWORK_COPIES, RESTING_COPIES = 3, 2
 """The network as it was loaded, prepared for the pass, and once more while the inputs of BatchNorm are looked at; the
 first two stay."""
-TRAINING_COPIES = 6
+TRAINING_COPIES = 7
 """Weights, their gradient, the optimizer's momentum, their moving average, the probe's weights, which the blend goes
-back to, and those of the fold that the last training goes on from."""
+back to, those of the fold that the last training goes on from, and weights as they are folded or cast for a pass."""
 LOADED_BYTES = 80_000_000
 """Code that a training is the first to load: torch's optimizers import its compiler, seen at 76 MB of resident memory.
 With a small network that is more than everything else."""
@@ -35,7 +35,10 @@ TRAINING_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSizes:
-    """The numbers that memory follows from; ``image_bytes`` and ``train_image_bytes`` are those of one more image."""
+    """The numbers that memory follows from; ``image_bytes`` and ``train_image_bytes`` are those of one more image.
+
+    ``loaded_bytes`` of code are loaded when a training begins, where it runs on the processor.
+    """
 
     n_samples: int
     n_classes: int
@@ -44,6 +47,7 @@ class RunSizes:
     n_parameters: int
     image_bytes: int
     train_image_bytes: int = 0
+    loaded_bytes: int = 0
 
     @property
     def network_bytes(self) -> int:
@@ -53,7 +57,7 @@ class RunSizes:
     @property
     def training_bytes(self) -> int:
         """Memory of all copies of the network while it is trained, and of the code that does it."""
-        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters + LOADED_BYTES
+        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters + self.loaded_bytes
 
     @property
     def features_bytes(self) -> int:
@@ -87,6 +91,7 @@ def sizes_of(profile: Profile) -> RunSizes:
         n_parameters=profile.n_parameters,
         image_bytes=profile.forward_bytes_per_image,
         train_image_bytes=max(profile.train_bytes_per_image, profile.forward_bytes_per_image),
+        loaded_bytes=LOADED_BYTES if profile.device.lower().startswith("cpu") else 0,
     )
 
 
@@ -97,7 +102,10 @@ def probe_bytes(sizes: RunSizes, *, on_disk: bool) -> int:
 
 def training_bytes(sizes: RunSizes, *, on_disk: bool) -> int:
     """Return the least memory that a training takes, one image at a time, and the probe before it."""
-    kept = 0 if on_disk else 2 * sizes.features_bytes
+    if on_disk:  # features that take less than to be read in blocks are kept all the same
+        kept = sizes.features_bytes if in_memory_bytes(sizes) <= streamed_bytes(sizes) else 0
+    else:
+        kept = 2 * sizes.features_bytes
     return max(probe_bytes(sizes, on_disk=on_disk), sizes.training_bytes + sizes.train_image_bytes + kept)
 
 

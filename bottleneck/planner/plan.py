@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def needs_trial(self) -> bool:
-        """Whether the decision waits for a trial of fine-tuning; until then ``strategy`` is the likelier one."""
+        """Whether the decision waits for a trial of fine-tuning; until then ``strategy`` is what would be done."""
         return self.trial is not None
 
     @property

@@ -3,7 +3,7 @@
 from math import ceil, floor
 
 from bottleneck.planner.alternatives import better_probe, looks_far, needed_seconds, shortest_seconds
-from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps
+from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps, shape_of
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
     Alternative,
@@ -132,12 +132,16 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     if isinstance(strategy, LinearProbe):
         return ()
     n_samples, full = request.profile.n_samples, recipe_steps if isinstance(strategy, FineTune) else scratch_steps
+    grows = shape_of(strategy, request.profile).may_grow and strategy.folds == 1
+    once, more = (", if one hold-out decides", ", or on more where these leave it in doubt,") if grows else ("", "")
     steps = Reason(
         rule="steps",
         sentence=f"{strategy.steps:,} of the recipe's {full(n_samples):,} steps of "
-        f"{strategy.batch_size} images fit the time; about {duration(training.seconds.value)} in all.",
+        f"{strategy.batch_size} images fit the time{once}; about {duration(training.seconds.value)} in all.",
     )
-    on = "all images, fold by fold," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images"
+    on = (
+        "all images, fold by fold," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images{more}"
+    )
     accept = Reason(
         rule="acceptance",
         sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "

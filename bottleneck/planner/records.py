@@ -54,6 +54,8 @@ class Profile:
         Memory that one more image in a forward pass takes; 0 if that is not known.
     preparation_seconds : float
         Wall time of the run up to this profile: data looked through, the network loaded, rates measured.
+    untrainable : str
+        Why no training step can be taken on this network; empty if one can.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Profile:
     has_layer_norm: bool = False
     forward_bytes_per_image: int = 0
     preparation_seconds: float = 0.0
+    untrainable: str = ""
 
     def __post_init__(self) -> None:
         for param in ("n_samples", "smallest_class", "n_features", "n_parameters", "image_side"):
@@ -115,7 +118,7 @@ class Budget:
     seconds : float or None
         Wall time of the whole run.
     memory_bytes : int or None
-        Memory that the arrays of the run may take: networks, images in them, features, decoded images.
+        Memory that the run may take: networks, images in them, features, decoded images, code that training loads.
     disk_bytes : int or None
         What the run may add to the cache and to checkpoints.
     risk : {"balanced", "safe"}
@@ -306,9 +309,10 @@ class FineTune:
     does not bear are lowered before training, and the lowest layers may be left as they are then. ``steps`` are
     those of the network that is delivered, a third of them in a fold, as predicted: with a deadline it takes as
     many of the recipe's as fit. ``folds`` 1 means one hold-out of a third of the images, of a quarter from 3,000
-    on. ``image_scale`` is the side of training images as a share of that which the backbone sees. The result
-    replaces the probe only if it is better by more than ``accept_z`` standard deviations of what is known of their
-    difference.
+    on; while that leaves it in doubt which is better and there is time, further ones follow, for which the last
+    training may become shorter. ``image_scale`` is the side of training images as a share of that which the backbone
+    sees. The result replaces the probe only if it is better by more than ``accept_z`` standard deviations of what is
+    known of their difference.
     """
 
     lr: float

@@ -16,7 +16,7 @@ from bottleneck.planner.costs import (
     training_cost,
 )
 from bottleneck.planner.gain import unseen
-from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, FURTHER_SHARE
+from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, further_share
 from bottleneck.planner.records import (
     Alternative,
     Estimate,
@@ -41,11 +41,11 @@ TRIAL_SETTLES = 0.5
 OTHER: dict[Regime, Regime] = {"near": "far", "far": "near"}
 
 
-def plan_trial(request: Request, training: Alternative, chance: float) -> TrialPlan | None:
+def plan_trial(request: Request, training: Alternative, *, wrong: float) -> TrialPlan | None:
     """Return the trial that should come before the decision, or None where it is not worth its time, or there is none.
 
-    ``chance``: how likely a worthwhile gain is taken to be. A decision by it is wrong with the smaller of the two
-    probabilities, and then costs the time of a whole training: spent in vain, or not spent on a gain that was there.
+    ``wrong``: how likely the decision without it is wrong, and then costs the time of a whole training: spent in vain,
+    or not spent on a gain that was there.
     """
     evidence, strategy = request.evidence, training.strategy
     if evidence is None or evidence.trial is not None or not isinstance(strategy, FineTune):
@@ -60,7 +60,7 @@ def plan_trial(request: Request, training: Alternative, chance: float) -> TrialP
     if unseen(evidence, request.profile):
         return trial
     whole = training.seconds.value - (evidence.spent_seconds or 0.0)
-    worth = TRIAL_SETTLES * min(chance, 1 - chance) * whole
+    worth = TRIAL_SETTLES * wrong * whole
     return trial if trial.seconds.value <= worth else None
 
 
@@ -93,7 +93,7 @@ def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[Fine
     decoded = VIEWS * opened * profile.decode_seconds_per_image
     wide = better_probe(evidence)[0] == "all_stages"
     # On all stages the probe itself is to be fitted first.
-    heads = evidence.head_seconds * (FOLD_SHARE_OF_HEAD + (FURTHER_SHARE if wide else 0.0))
+    heads = evidence.head_seconds * (further_share(profile) * (1 + FOLD_SHARE_OF_HEAD) if wide else FOLD_SHARE_OF_HEAD)
     seconds = trained + scored + decoded + heads
     return Estimate(value=seconds, low=seconds / TIME_FACTOR, high=seconds * TIME_FACTOR)
 

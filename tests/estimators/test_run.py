@@ -1,4 +1,7 @@
-"""What a fit starts fine-tuning from."""
+"""What a fit starts fine-tuning from, and when there is time for another head."""
+
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +11,9 @@ from torch import nn
 
 from bottleneck import FineTuneSettings, TransferClassifier, load, load_backbone, save
 from bottleneck.backbones import Preprocess
+from bottleneck.estimators.opening import open_run
+from bottleneck.estimators.run import carry_out, extract_run, fit_probe, plan_run
+from bottleneck.progress import silent
 from tests.conftest import coloured_images
 
 PIXELS = Preprocess(resize=16, crop=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -88,3 +94,28 @@ def test_network_that_was_tuned_from_all_stages_predicts_evaluates_and_is_saved(
     save(tuned, tmp_path / "model", include_backbone=True)
     loaded = load(tmp_path / "model", backbone=forgetful)
     assert np.array_equal(loaded.predict_proba(images), tuned.predict_proba(images))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "left", "delivered"),
+    [
+        ("auto", 10.0, "probe"),  # the other head may take 12 s
+        ("auto", 13.0, "all_stages_probe"),
+        ("all_stages_probe", 10.0, "all_stages_probe"),  # asked for, and expected to take 8 s
+        ("all_stages_probe", 7.0, "probe"),
+    ],
+)
+def test_a_head_on_all_stages_is_fitted_where_plan_and_run_agree_that_it_fits(make, strategy, left, delivered):
+    images, labels = coloured_images(48)
+    run = open_run(make(strategy=strategy, time_budget=1_000), images, labels, progress=silent)
+    features = extract_run(run, "raise")
+    probe = fit_probe(run, features)
+    spent = time.monotonic() - run.began
+    evidence = replace(probe.evidence, head_seconds=8.0, spent_seconds=spent, accuracy=0.6, all_stages_accuracy=0.9)
+    probe = replace(probe, evidence=evidence)
+    run = replace(run, budget=replace(run.budget, seconds=spent + left))
+
+    plan = plan_run(run, evidence)
+    outcome = carry_out(run, plan, probe, features)
+
+    assert (plan.strategy_name, outcome.strategy) == (delivered, delivered)

@@ -242,7 +242,7 @@ def test_bake_off_of_everything_keeps_what_was_best_out_of_fold(delta, z, kept):
 
 
 def test_planner_and_rule_of_thumb_choose_from_the_record_alone():
-    cells = play([*records_of("far", delta=0.1), *records_of("near", delta=-0.02)])
+    cells = play([*records_of("far", delta=0.1), *records_of("near", delta=-0.08)])
 
     assert choose_all(cells, planner, None) == ["finetune_far", "probe"]
     assert choose_all(cells, rule_of_thumb, None) == ["scratch", "raw_near"]

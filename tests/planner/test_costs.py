@@ -25,7 +25,7 @@ from bottleneck.planner.costs import (
     shortest_finetuning,
     training_cost,
 )
-from bottleneck.planner.head_costs import head_seconds
+from bottleneck.planner.head_costs import further_share, head_seconds
 from bottleneck.planner.memory import LOADED_BYTES, in_memory_bytes, sizes_of
 
 FIRST_IN_PROCESS = 0.1
@@ -163,7 +163,20 @@ def test_measured_head_seconds_replace_the_guess(profile_of, evidence_of):
     )
 
     assert (measured.low, measured.value, measured.high) == (7.5, 7.5, 7.5)
-    assert (both.low, both.value, both.high) == (7.5 + 7.5 / 1.5, 15, 7.5 + 7.5 * 1.5)
+    further = 7.5 * 3_409 / 2_000  # the more rows, the less of the first head was screening
+    assert both.low == pytest.approx(7.5 + further / 1.5)
+    assert both.value == pytest.approx(7.5 + further)
+    assert both.high == pytest.approx(7.5 + 1.5 * further)
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "share"),
+    [(50, 2_416, 1.0), (3_000, 2_416, 1.5), (200_000, 2_416, 2_416 / 1_280), (6_000, 6_400, 3.0)],
+)
+def test_a_head_on_all_stages_takes_the_longer_the_more_rows_there_are(profile_of, n, width, share):
+    counts = {"n_samples": n, "smallest_class": 1, "largest_class": n // 2, "rows_cached": 0}
+
+    assert further_share(profile_of(n_features_all_stages=width, **counts)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +212,7 @@ def test_seconds_spent_replace_every_estimate_of_the_probe_in_hand(profile_of, e
     spent, wider = (probe_cost(request, layers).seconds for layers in ("penultimate", "all_stages"))
 
     assert (spent.low, spent.value, spent.high) == (99.0, 99.0, 99.0)
-    assert wider.value == pytest.approx(99.0 + 8.0)
+    assert wider.value == pytest.approx(99.0 + 8.0 * 3_409 / 2_000)
 
 
 @pytest.mark.parametrize(("n", "folds", "held_out"), [(90, 3, 90), (900, 1, 300), (4_000, 1, 1_000)])
@@ -212,7 +225,7 @@ def test_a_third_of_the_steps_is_paid_in_each_fold_and_the_others_on_all_images(
     seconds = training_cost(request_of(profile, evidence=evidence), 600, recipe_of(profile)).seconds.value
 
     network = (folds * 200 + 400 + 8) * 32 * 0.03 + held_out * 5 * 0.01  # 8: to find out how high rates may be
-    heads = 3.0 / 2 * folds + 3.0  # of folds, and one on all stages
+    heads = (3.0 / 2 * folds + 3.0) * max(min(n / 2_000, 2_416 / 1_280), 1)  # of folds, and one on all
     assert seconds == pytest.approx(50.0 + heads + network + 2 * n * 0.002)
 
 
@@ -228,23 +241,22 @@ def test_from_random_weights_each_training_takes_all_steps(profile_of, evidence_
 
 
 @pytest.mark.parametrize(
-    ("folds", "fold_share", "value", "high"), [(1, 1 / 3, 0.9, 2.0), (3, 1 / 3, 0, 0), (1, 1.0, 0, 0)]
+    ("n", "folds", "may_grow", "value", "high"),
+    [(900, 1, True, 0.9, 2), (4_000, 1, True, 0.9, 3), (900, 3, True, 0, 0), (900, 1, False, 0, 0)],
 )
 def test_folds_that_follow_in_doubt_are_expected_as_often_as_they_were_seen(
-    profile_of, evidence_of, folds, fold_share, value, high
+    profile_of, evidence_of, n, folds, may_grow, value, high
 ):
-    profile, shape = (
-        profile_of(n_samples=900, smallest_class=1, largest_class=450, rows_cached=0),
-        TrainingShape(folds=folds, fold_share=fold_share),
-    )
+    profile = profile_of(n_samples=n, smallest_class=1, largest_class=450, rows_cached=0)
+    shape = TrainingShape(folds=folds, may_grow=may_grow)
     request = request_of(profile, evidence=evidence_of(head_seconds=3.0))
 
     further = further_seconds(request, 600, shape)
 
-    a_fold = 200 * 32 * 0.03 + 300 * 5 * 0.01
+    a_fold, head = 200 * 32 * 0.03 + n_held_out(n, folds) * 5 * 0.01, 1.5 * further_share(profile)
     assert further.low == 0
-    assert further.value == pytest.approx(value * (a_fold + 1.5))
-    assert further.high == pytest.approx(high * (TIME_FACTOR * a_fold + 1.5))
+    assert further.value == pytest.approx(value * (a_fold + head))
+    assert further.high == pytest.approx(high * (TIME_FACTOR * a_fold + head))
 
 
 def test_fine_tuning_of_a_network_that_knows_nothing_is_priced_as_trainings_that_begin_anew(profile_of):
@@ -268,17 +280,17 @@ def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(pr
     assert streamed - kept == pytest.approx((600 * 32 + 5 * 1_000 - 2 * 4_000) * 0.002)
 
 
-def test_training_holds_eight_copies_of_the_network_and_a_batch_or_as_much_of_it_as_fits(profile_of):
+def test_training_holds_nine_copies_of_the_network_and_a_batch_or_as_much_of_it_as_fits(profile_of):
     few = {"n_samples": 300, "largest_class": 30, "smallest_class": 30, "rows_cached": 0}
     profile = profile_of(n_parameters=10_000_000, train_bytes_per_image=50_000_000, **few)
-    copies, image = 8 * 40_000_000 + LOADED_BYTES, 50_000_000
+    copies, image, features = 9 * 40_000_000 + LOADED_BYTES, 50_000_000, 4 * 300 * 2_416
 
     taken = [
         training_cost(request_of(profile, budget=Budget(memory_bytes=limit)), 300, recipe_of(profile)).memory_bytes
         for limit in (10**10, copies + 10 * image, copies)
     ]
 
-    assert taken == [copies + 32 * image, copies + 10 * image, copies + image]
+    assert taken == [copies + 32 * image, copies + 10 * image, copies + image + features]
 
 
 def test_a_probe_streams_its_features_when_memory_is_short(profile_of):

@@ -133,8 +133,8 @@ def test_a_plan_to_train_says_that_rates_may_turn_out_lower(profile_of):
     ("n", "strategy", "held_out"),
     [
         (99, "finetune", "all images, fold by fold,"),
-        (300, "finetune", "100 images"),
-        (4_000, "finetune", "1,000 images"),
+        (300, "finetune", "100 images, or on more where these leave it in doubt,"),
+        (4_000, "finetune", "1,000 images, or on more where these leave it in doubt,"),
         (300, "scratch", "100 images"),
     ],
 )
