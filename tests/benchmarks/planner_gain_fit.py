@@ -16,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from bottleneck.planner import ProbeEvidence, Profile
 from tests.benchmarks.planner_cells import Record
-from tests.benchmarks.planner_replay import PlayedCell, Policy, better_probe, positions_by_task, rounded
+from tests.benchmarks.planner_policies import better_probe
+from tests.benchmarks.planner_replay import PlayedCell, Policy, positions_by_task, rounded
 
 LEAST_HEADROOM = 0.02
 """Shares of less than this would be mostly noise."""

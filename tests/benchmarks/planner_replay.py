@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from bottleneck.finetune import Comparison, Expected
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.recipe import MOST_GENTLER
-from bottleneck.planner import Budget, FineTune, LinearProbe, ProbeEvidence, Profile, plan_transfer
+from bottleneck.planner import ProbeEvidence, Profile
 from bottleneck.planner.alternatives import ACCEPT_Z
 from bottleneck.planner.gain import expected_gain
 from bottleneck.planner.records import Layers
@@ -44,8 +44,6 @@ TUNING_PARTS = ("start", "decode", "mirror", "folds")
 TRAINING_PARTS = tuple(f"training {times}" for times in range(MOST_GENTLER + 1))
 PLAIN_PARTS = ("start", "decode", "mirror", *TRAINING_PARTS)
 HARM_POINTS = 0.005
-AMPLE = Budget(seconds=1e7)
-"""Strategies ran with all the steps of their recipes, so policies may take the time for them."""
 N_BOOTSTRAP = 2000
 INTERVAL = (2.5, 97.5)
 
@@ -235,58 +233,6 @@ def bake_off_all(runs: dict[str, Record], found: dict[str, Delivery], known: Kno
     best = max(gains, key=lambda name: gains[name])
     extra = sum(found[name].seconds - found["probe"].seconds for name in ("all_stages_probe", "finetune_far"))
     return Delivery(correct=found[best].correct, seconds=found["probe"].seconds + extra)
-
-
-def planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
-    """Choose as ``plan_transfer`` does."""
-    match plan_transfer(profile, AMPLE, evidence=evidence).strategy:
-        case LinearProbe(layers="penultimate"):
-            return "probe"
-        case LinearProbe():
-            return "all_stages"
-        case FineTune(regime=regime):
-            return f"finetune_{regime}"
-        case _:
-            return "scratch"
-
-
-def hurried_planner(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
-    """Choose as ``plan_transfer`` does, with time for a quarter of the steps."""
-    choice = planner(evidence, profile)
-    return "finetune_short" if choice in FINETUNINGS else choice
-
-
-def rule_of_thumb(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
-    """Choose as the rule of thumb does, which has no fallback; cells without a scratch run get hot fine-tuning."""
-    advice = plan_transfer(profile, AMPLE, evidence=evidence).rule_of_thumb.strategy
-    return {"probe": "probe", "finetune": "raw_near", "scratch": "scratch"}[advice]
-
-
-def better_probe(evidence: ProbeEvidence, profile: Profile, _: object = None) -> str:
-    """Choose the all-stages probe if it is better out of fold by more than a standard error."""
-    lead = evidence.delta_multi
-    return "all_stages" if lead is not None and lead > evidence.standard_error else "probe"
-
-
-def always(name: str) -> Policy[Any]:
-    """Return a policy that does not look."""
-    return lambda evidence, profile, constants: name
-
-
-POLICIES: dict[str, Policy[Any]] = {
-    "planner": planner,
-    "planner, a quarter of the steps": hurried_planner,
-    "rule of thumb": rule_of_thumb,
-    "always probe": always("probe"),
-    "always all stages": always("all_stages_probe"),
-    "better probe": better_probe,
-    "always fine-tune": always("raw_near"),
-    "always fine-tune hot, fallback": always("finetune_far"),
-    # Kolesnikov et al. (2020): one schedule by n, all layers at one hot rate, no choice. Here: the far recipe.
-    "BiT-HyperRule": always("raw_far"),
-    "bake-off": always("bake_off"),
-    "bake-off of everything": always("bake_off_all"),
-}
 
 
 def deliver(cell: PlayedCell, name: str) -> Delivery:

@@ -27,7 +27,8 @@ from tests.benchmarks.planner_cells import (
     unpacked,
 )
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly
-from tests.benchmarks.planner_replay import known_fields, planner, play
+from tests.benchmarks.planner_policies import planner
+from tests.benchmarks.planner_replay import known_fields, play
 from tests.benchmarks.planner_tasks import TaskImages
 from tests.finetune.tasks import colour_blind_backbone, coloured_noise
 

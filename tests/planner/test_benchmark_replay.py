@@ -10,24 +10,29 @@ from numpy.typing import NDArray
 from bottleneck.planner import ProbeEvidence, Profile
 from tests.benchmarks.planner_cells import Record, packed
 from tests.benchmarks.planner_gain_fit import describe_signals, fit_delivered, learned_policy
+from tests.benchmarks.planner_policies import POLICIES, always, planner, rule_of_thumb
 from tests.benchmarks.planner_replay import (
     HARM_POINTS,
     NEEDED,
-    POLICIES,
     Known,
-    always,
     choose_all,
     compared_anew,
     describe,
     harms,
     known_fields,
     leave_one_out,
-    planner,
     play,
-    rule_of_thumb,
     score,
 )
-from tests.benchmarks.planner_summary import LEARNED, best_of_other_seeds, draw_frontier, policy_lines, signal_lines
+from tests.benchmarks.planner_summary import (
+    FRONTIER,
+    LEARNED,
+    best_of_other_seeds,
+    cheapest_as_good,
+    draw_frontier,
+    policy_lines,
+    signal_lines,
+)
 from tests.planner.conftest import EVERYDAY, PROMISING
 
 N_TEST = 200
@@ -310,7 +315,7 @@ def test_summary_and_figure_cover_every_policy(tmp_path):
     draw_frontier(lines, tmp_path / "frontier.png")
 
     by_name = {line["policy"]: line for line in lines}
-    assert set(by_name) == {*POLICIES, LEARNED}
+    assert set(by_name) == {*POLICIES, LEARNED, FRONTIER}
     assert by_name["always fine-tune"]["k"] == 1
     assert by_name["always probe"]["k"] == 10 / 50
     assert by_name["always fine-tune hot, fallback"]["k"] == 102 / 50
@@ -319,6 +324,13 @@ def test_summary_and_figure_cover_every_policy(tmp_path):
     assert by_name["bake-off"]["chosen"] == {"bake_off": 5}
     assert by_name["rule of thumb"]["over_rule_of_thumb"] == 0
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def test_the_frontier_is_the_pickiest_planner_that_is_as_good_as_its_rival():
+    cells = play([*records_of("far", delta=0.15), *records_of("near", delta=-0.08)])
+
+    assert cheapest_as_good(cells, ["probe", "probe"]) == ["finetune_short", "probe"]
+    assert cheapest_as_good(cells, ["raw_far", "raw_far"]) is None
 
 
 def test_signals_are_of_what_the_library_delivers_and_need_more_than_three_datasets():
