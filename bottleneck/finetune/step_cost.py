@@ -61,9 +61,10 @@ def measure_step(
     if not at_once:
         raise NoRoomError("there is no memory for a step within the limit")
     step = TimedStep(backbone, device, judged=pixels[: min(at_once, JUDGED_IMAGES)])
-    one, two = saved_bytes(step, pixels[:1]), saved_bytes(step, pixels[:2])
-    # What one image has saved is partly weights, as they were folded or cast.
-    an_image = one if len(pixels) == 1 else max(two - one, 1)
+    one = an_image = saved_bytes(step, pixels[:1])
+    if len(pixels) > 1 and (left is None or 2 * one <= left):
+        # What one image has saved is partly weights, as they were folded or cast; a second one adds its own alone.
+        an_image = max(saved_bytes(step, pixels[:2]) - one, 1)
     most = max(1, images_within(None if left is None else left - (one - an_image), an_image))
     threads, known = fastest_threads(step, pixels[:most])
     with using_threads(threads):

@@ -48,7 +48,7 @@ WORTHWHILE_GAIN = 0.01
 CHANCE_NEEDED = 0.4
 """Choice: a failed attempt costs time, not accuracy, so that the odds may be against it. Cells of
 tests/benchmarks/results/planner_cells.jsonl suggested it, and others that were run afterwards confirmed it: where 800
-digits left a chance between 0.4 and 0.5 (two draws of three), it gained 3 points and more over the better probe."""
+digits left a chance of 0.4 to 0.5, in two draws of three, training gained 3 points and more over the better probe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
