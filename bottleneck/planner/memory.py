@@ -13,7 +13,7 @@ TRAINING_COPIES = 7
 back to, those of the fold that the last training goes on from, and weights as they are folded or cast for a pass."""
 LOADED_BYTES = 80_000_000
 """Code that a training is the first to load: torch's optimizers import its compiler, seen at 76 MB of resident memory.
-With a small network that is more than everything else."""
+With a small network that is more than everything else. It is not the GPU's, of whose memory it is next to nothing."""
 HEAD_BYTES = 24
 """What a head that is fitted in memory holds for each number of the features at its peak (heads.blocks)."""
 SCREEN_BYTES = 32
@@ -35,10 +35,7 @@ TRAINING_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSizes:
-    """The numbers that memory follows from; ``image_bytes`` and ``train_image_bytes`` are those of one more image.
-
-    ``loaded_bytes`` of code are loaded when a training begins, where it runs on the processor.
-    """
+    """The numbers that memory follows from; ``image_bytes`` and ``train_image_bytes`` are those of one more image."""
 
     n_samples: int
     n_classes: int
@@ -47,7 +44,6 @@ class RunSizes:
     n_parameters: int
     image_bytes: int
     train_image_bytes: int = 0
-    loaded_bytes: int = 0
 
     @property
     def network_bytes(self) -> int:
@@ -57,7 +53,7 @@ class RunSizes:
     @property
     def training_bytes(self) -> int:
         """Memory of all copies of the network while it is trained, and of the code that does it."""
-        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters + self.loaded_bytes
+        return (RESTING_COPIES + TRAINING_COPIES) * FLOAT_BYTES * self.n_parameters + LOADED_BYTES
 
     @property
     def features_bytes(self) -> int:
@@ -91,7 +87,6 @@ def sizes_of(profile: Profile) -> RunSizes:
         n_parameters=profile.n_parameters,
         image_bytes=profile.forward_bytes_per_image,
         train_image_bytes=max(profile.train_bytes_per_image, profile.forward_bytes_per_image),
-        loaded_bytes=LOADED_BYTES if profile.device.lower().startswith("cpu") else 0,
     )
 
 
