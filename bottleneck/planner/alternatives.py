@@ -221,10 +221,8 @@ def _least_finetuning(request: Request) -> int:
 def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
     profile = request.profile
-    full, shape = (
-        scratch_steps(profile.n_samples),
-        TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0, may_grow=False),
-    )
+    full = scratch_steps(profile.n_samples)
+    shape = TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0, may_grow=False)
     strategy = Scratch(
         lr=SCRATCH_LR,
         steps=_steps_within(request, half_the_recipe(full), full, shape),

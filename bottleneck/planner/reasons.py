@@ -139,9 +139,8 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
         sentence=f"{strategy.steps:,} of the recipe's {full(n_samples):,} steps of "
         f"{strategy.batch_size} images fit the time{once}; about {duration(training.seconds.value)} in all.",
     )
-    on = (
-        "all images, fold by fold," if strategy.folds > 1 else f"{n_held_out(n_samples, strategy.folds):,} images{more}"
-    )
+    held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
+    on = "all images, fold by fold," if strategy.folds > 1 else held_out
     accept = Reason(
         rule="acceptance",
         sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "

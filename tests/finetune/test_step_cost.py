@@ -70,9 +70,12 @@ def test_an_update_does_the_work_of_one_and_moves_nothing():
     step = step_of(OfOneSize((16, 16)), SQUARE)
     before = [parameter.clone() for parameter in step.parameters]
     step(pixels_of(4, (16, 16)))
+    for parameter in step.parameters:
+        parameter.grad.mul_(1e6)
 
     step.update()
 
+    assert torch.cat([parameter.grad.flatten() for parameter in step.parameters]).norm() == pytest.approx(1, rel=1e-3)
     assert all(moment.abs().sum() > 0 for moment in step.moments)
     assert step.average.n_updates == 1
     assert all(torch.equal(parameter, old) for parameter, old in zip(step.parameters, before, strict=True))
