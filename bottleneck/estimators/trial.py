@@ -121,7 +121,7 @@ def run_trial(
 def in_question(run: Run, planned: TrialPlan) -> list[Recipe]:
     """Return the recipes to be tried: those that settings of the user's own make alike, once."""
     found: dict[FineTuneSettings, Regime] = {}
-    refit = choose_refit(run.settings, pretrained=run.extractor.backbone.pretrained)
+    refit = choose_refit(run.settings, n_images=len(run.source), pretrained=run.extractor.backbone.pretrained)
     for recipe in planned.recipes:
         settings = planned_settings(run.settings, recipe, run.extractor.backbone)
         given = run.settings.steps

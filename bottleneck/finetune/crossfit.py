@@ -49,7 +49,7 @@ class CrossFitted:
     """What the folds gave.
 
     Predictions of held-out images, the steps that each fine-tuning took and those that one on all images has now, how
-    often rates were lowered, and the weights of the last fold if they are to be trained further.
+    often rates were lowered, and the weights of the last fold if they may be trained further.
     """
 
     held_out: HeldOut
@@ -175,7 +175,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
         check = partial(check_not_lost, job, probe, held) if fold == 0 else approve
         path, kept = gentler_until_it_holds(job, fit, check, stage, times_gentler(job, stage, default=times))
         finished = {stage: replace(kept, facts={**kept.facts, "timing": asdict(job.timing)})}
-        if fold == n_folds - 1 and job.recipe.refit == "continue":
+        if fold == n_folds - 1 and job.recipe.refit != "anew":
             finished[LAST] = so_far.last = Snapshot(facts={}, tensors=path.end)
         job.keep(finished)
     elif job.timing.step == 0:
@@ -301,7 +301,7 @@ def what_is_ahead(recipe: Recipe, n_folds: int, *, n_held: int, n_images: int, f
     After ``further`` folds the training on all images takes what is left, if that is enough.
     """
     last = steps_on_all(recipe, recipe.fold_steps) / recipe.fold_steps
-    if further and recipe.refit == "continue":
+    if further and recipe.refit != "anew":
         last = LEAST_FURTHER
     n_scored = n_folds * n_held * (len(ALPHAS) - 1)
     return Ahead(trainings=n_folds + last, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))

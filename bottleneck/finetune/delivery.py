@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from bottleneck.finetune.average import Weights, weights_of
+from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison
 from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted
 from bottleneck.finetune.job import Job
@@ -19,6 +20,9 @@ from bottleneck.heads.evidence import mean_and_se
 
 LEAST_CHECKED = 100
 """So many training images the final network must prove itself on even if that makes it late."""
+
+BEGINNING = "beginning of the training on all images"
+"""The name by which it is kept."""
 
 COLLAPSE_Z = 2.0
 """Standard errors by which it may do worse all the same."""
@@ -35,6 +39,15 @@ class Delivered:
     steps: int
     stopped: str = ""
     resumable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Beginning:
+    """With what the last training begins: ``weights`` that took the steps ``before``, or the probe; and its steps."""
+
+    weights: Weights | None
+    steps: int
+    before: int
 
 
 def best_network(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Comparison) -> Delivered:
@@ -69,10 +82,41 @@ def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Co
     BudgetError
         There is no time left for it.
     """
-    path = path_on_all(job, probe, steps=cross_fitted.steps_on_all, begin=cross_fitted.last)
-    network, before = path.at(comparison.alpha), 0 if cross_fitted.last is None else cross_fitted.steps
+    begins = how_to_begin(job, cross_fitted)
+    path = path_on_all(job, probe, steps=begins.steps, begin=begins.weights)
+    network = path.at(comparison.alpha)
     check_delivered(job, probe, network, comparison)
-    return Delivered(network=network, steps=before + path.steps)
+    return Delivered(network=network, steps=begins.before + path.steps)
+
+
+def how_to_begin(job: Job, cross_fitted: CrossFitted) -> Beginning:
+    """Return with what the last training begins; where time decides, that is kept, so that a resumed job is the same.
+
+    Folds that were cut, because the time was short, leave none to begin anew.
+    """
+    anew = Beginning(weights=None, steps=job.recipe.steps, before=0)
+    if job.recipe.refit == "as_time_allows" and cross_fitted.steps == job.recipe.fold_steps:
+        if (kept := job.kept(BEGINNING)) is None:
+            kept = Snapshot(facts={"anew": has_time_to_begin_anew(job)})
+            job.keep({BEGINNING: kept})
+        if kept.facts["anew"]:
+            return anew
+    if cross_fitted.last is None:
+        return replace(anew, steps=cross_fitted.steps_on_all)
+    return Beginning(weights=cross_fitted.last, steps=cross_fitted.steps_on_all, before=cross_fitted.steps)
+
+
+def has_time_to_begin_anew(job: Job) -> bool:
+    """Say whether all steps of the recipe fit before the deadline, and a look at what they made of the network."""
+    if job.deadline is None:
+        return True
+    seconds = checked_after(len(job.weights)).seconds_a_training(job.deadline - job.clock(), job.timing)
+    return job.ranks.first(seconds >= job.recipe.steps * job.timing.step)
+
+
+def checked_after(n_images: int) -> Ahead:
+    """Return what there is to do where only the training on all images is left."""
+    return Ahead(trainings=1, images=min(CHECKED_IMAGES, n_images))
 
 
 def path_on_all(job: Job, probe: Probe, *, steps: int, begin: Weights | None) -> Path:
@@ -83,7 +127,7 @@ def path_on_all(job: Job, probe: Probe, *, steps: int, begin: Weights | None) ->
     if begin is not None:
         job = replace(job, recipe=replace(job.recipe, freeze_epochs=0, unfreeze_every=0))
     codes = codes_of(probe.labels, probe.head)
-    pace = share_of_time(job, steps, Ahead(trainings=1, images=min(CHECKED_IMAGES, len(codes))))
+    pace = share_of_time(job, steps, checked_after(len(codes)))
     stage = "fine-tuning, all images"
     return fit_path(job, probe.head, np.arange(len(codes)), codes=codes, stage=stage, pace=pace, begin=begin)
 

@@ -28,9 +28,10 @@ class FineTuneSettings:
     batch_size : int
         Images an optimizer step.
     steps : int or "auto"
-        Optimizer steps that the delivered network takes: a third of them in each fold, the rest on all images, where
-        it goes on from the last fold (see ``refit``), at least one in each; else all of them in each fold and once more
-        on all images. "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at least 60 epochs.
+        Optimizer steps that the delivered network takes: a third of them in each fold, at least one, and the rest on
+        all images where it goes on from the last fold, or all once more (see ``refit``); with "anew" and from random
+        weights all of them in each fold, too. "auto": 25 sqrt(n_samples) within 200 and 4,000; from random weights at
+        least 60 epochs.
     warmup_fraction : float
         Share of the steps in which the rates rise from 0; then they fall along a cosine to 0.
     clip_norm : float
@@ -93,7 +94,9 @@ class FineTuneSettings:
         "auto": unless ``folds`` is given.
     refit : "auto", "continue" or "anew"
         How the network that is delivered is trained on all images: beginning with that of the last fold, which has
-        learned from most of them, or once more with the probe. "auto": "continue", but "anew" from random weights.
+        learned from most of them, or once more with the probe. "auto": "anew" from random weights; else "continue"
+        below 100 images and where ``steps`` are fewer than "auto" takes; else after the same short folds once more
+        with the probe if there is time for all of the steps, which was better, and "continue" if not.
 
     References
     ----------

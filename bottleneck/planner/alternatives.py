@@ -9,6 +9,7 @@ from bottleneck.planner.costs import (
     Cost,
     TrainingShape,
     affordable_steps,
+    anew_seconds,
     features_disk_bytes,
     further_seconds,
     half_the_recipe,
@@ -242,8 +243,10 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     why_not = impossible or shortage or _too_long_unasked(request, needed)
     shape = shape_of(strategy, request.profile)
     cost = training_cost(request, strategy.steps, shape)
-    # Folds that follow in doubt are left out where time is short, and a schedule is shortened rather than late.
-    seconds = at_most(plus(cost.seconds, further_seconds(request, strategy.steps, shape)), limit)
+    # What follows in doubt is left out where time is short, and a schedule is shortened rather than late.
+    further = further_seconds(request, strategy.steps, shape)
+    anew = anew_seconds(request, strategy.steps, shape, limit=limit)
+    seconds = at_most(plus(cost.seconds, plus(further, anew)), limit)
     return Alternative(
         strategy=strategy,
         accuracy=accuracy,

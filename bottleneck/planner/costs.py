@@ -22,7 +22,9 @@ BATCH_SIZE = 32
 MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4_000, 25
 FOLD_SHARE = 1 / 3
 """The recipe: a network takes clip(25 sqrt(n), 200, 4,000) steps, a fixed length without early stopping: a third of
-them in a fold, the others, on all images, go on from there."""
+them in a fold, the others, on all images, go on from there, or all of them begin with the probe once more."""
+ANEW_FROM = 100
+"""The recipe: images from which the latter is done if there is time for it, after as many steps as it has."""
 SCRATCH_EPOCHS = 60
 """The recipe from random weights."""
 SHORTEST_FINETUNING = 60
@@ -64,14 +66,15 @@ class TrainingShape:
 
     ``folds`` are held out in turn; 1 is one hold-out. ``fold_share``: of the steps of the network that is delivered,
     those that each fold takes; under 1, it goes on from the last fold. ``may_grow``: further folds follow a hold-out
-    that leaves it in doubt which is better. ``image_scale`` is the side of training images
-    as a share of the full one.
+    that leaves it in doubt which is better. ``begins_anew``: the last training does, if there is time for all of its
+    steps. ``image_scale`` is the side of training images as a share of the full one.
     """
 
     folds: int
     fold_share: float = FOLD_SHARE
     image_scale: float = 1.0
     may_grow: bool = True
+    begins_anew: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +105,11 @@ def shape_of(strategy: FineTune | Scratch, profile: Profile) -> TrainingShape:
 
 def shape_of_finetuning(profile: Profile) -> TrainingShape:
     """Return the recipe's shape: from random weights nothing goes on from a fold."""
-    return TrainingShape(folds=n_folds(profile.n_samples), fold_share=FOLD_SHARE if profile.pretrained else 1.0)
+    return TrainingShape(
+        folds=n_folds(profile.n_samples),
+        fold_share=FOLD_SHARE if profile.pretrained else 1.0,
+        begins_anew=profile.pretrained and profile.n_samples >= ANEW_FROM,
+    )
 
 
 def n_folds(n_samples: int) -> int:
@@ -195,14 +202,14 @@ def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
 def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tuple[Estimate, Estimate]:
     """Return the time of all folds with their probes and scores, and that of the training on all images.
 
-    Those that follow only if a comparison is in doubt are not among them (`further_seconds`).
+    What follows only if a comparison is in doubt or time is left is not among them (`further_seconds`,
+    `anew_seconds`).
     """
     profile, folds = request.profile, shape.folds
     in_fold, on_all = _steps_of_trainings(steps, shape)
-    an_image, decoding = _seconds_of_image(profile, shape), profile.decode_seconds_per_image
-    kept = _keeps_decoded(request)
-    before = check_images(profile) * an_image + (VIEWS * profile.n_samples * decoding if kept else 0.0)
-    refit = on_all * BATCH_SIZE * (an_image + (0.0 if kept else decoding))
+    decoding = VIEWS * profile.n_samples * profile.decode_seconds_per_image if _keeps_decoded(request) else 0.0
+    before = check_images(profile) * _seconds_of_image(profile, shape) + decoding
+    refit = on_all * _seconds_of_step(request, shape)
     all_folds = times(_fold_seconds(request, in_fold, shape), folds)
     return plus(all_folds, within(before, TIME_FACTOR)), within(refit, TIME_FACTOR)
 
@@ -214,6 +221,20 @@ def further_seconds(request: Request, steps: int, shape: TrainingShape) -> Estim
     n, (in_fold, _) = request.profile.n_samples, _steps_of_trainings(steps, shape)
     fold, most = _fold_seconds(request, in_fold, shape), round(n / n_held_out(n, shape.folds)) - 1
     return Estimate(value=FURTHER_FOLDS * fold.value, low=0.0, high=most * fold.high)
+
+
+def anew_seconds(request: Request, steps: int, shape: TrainingShape, *, limit: float | None) -> Estimate:
+    """Return by how much longer the training on all images takes where it begins anew: where all of that fits.
+
+    Fewer steps than the recipe has leave no time for it.
+    """
+    if not shape.begins_anew or steps < recipe_steps(request.profile.n_samples):
+        return within(0.0, 1.0)
+    anew = within(_steps_of_trainings(steps, shape)[0] * _seconds_of_step(request, shape), TIME_FACTOR)
+    whole = plus(training_cost(request, steps, shape).seconds, further_seconds(request, steps, shape))
+    fits = limit is None or whole.value + anew.value <= limit
+    certain = limit is None or whole.high + anew.high <= limit
+    return Estimate(value=anew.value if fits else 0.0, low=anew.low if certain else 0.0, high=anew.high)
 
 
 def _steps_of_trainings(steps: int, shape: TrainingShape) -> tuple[int, int]:
@@ -230,6 +251,13 @@ def _fold_seconds(request: Request, in_fold: int, shape: TrainingShape) -> Estim
     seconds = trained * _seconds_of_image(profile, shape) + scored * profile.forward_seconds_per_image
     seconds += decoded * profile.decode_seconds_per_image
     return plus(fold_head_seconds(request), within(seconds, TIME_FACTOR))
+
+
+def _seconds_of_step(request: Request, shape: TrainingShape) -> float:
+    """Return the time of one step, with its images decoded if they are not kept."""
+    profile = request.profile
+    decoding = 0.0 if _keeps_decoded(request) else profile.decode_seconds_per_image
+    return BATCH_SIZE * (_seconds_of_image(profile, shape) + decoding)
 
 
 def _seconds_of_image(profile: Profile, shape: TrainingShape) -> float:

@@ -7,6 +7,7 @@ from typing import Literal
 from bottleneck.planner.alternatives import training_limit
 from bottleneck.planner.costs import (
     KEY_BYTES,
+    anew_seconds,
     further_seconds,
     heads_seconds,
     keeps_features,
@@ -100,11 +101,13 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
         shape = shape_of(strategy, profile)
         cost = training_cost(request, strategy.steps, shape)
         folds, refit = training_seconds(request, strategy.steps, shape)
-        further = further_seconds(request, strategy.steps, shape)
+        limit, further = training_limit(request), further_seconds(request, strategy.steps, shape)
+        anew = anew_seconds(request, strategy.steps, shape, limit=limit)
         # A schedule is shortened while it runs rather than late.
-        whole = plus(cost.seconds, further)
-        total = at_most(whole, training_limit(request))
-        parts["folds"], parts["refit"] = _in_the_same_time((plus(folds, further), refit), whole, total)
+        whole = plus(cost.seconds, plus(further, anew))
+        total = at_most(whole, limit)
+        trainings = plus(folds, further), plus(refit, anew)
+        parts["folds"], parts["refit"] = _in_the_same_time(trainings, whole, total)
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0
     stored = missing * (profile.feature_bytes_per_image + KEY_BYTES)

@@ -306,13 +306,14 @@ class FineTune:
     """Training of all layers from the pretrained weights and the fitted probe.
 
     ``lr`` is the head's rate for SGD, divided by ``lr_decay`` for each layer group below it; rates that the network
-    does not bear are lowered before training, and the lowest layers may be left as they are then. ``steps`` are
-    those of the network that is delivered, a third of them in a fold, as predicted: with a deadline it takes as
-    many of the recipe's as fit. ``folds`` 1 means one hold-out of a third of the images, of a quarter from 3,000
-    on; while that leaves it in doubt which is better and there is time, further ones follow, for which the last
-    training may become shorter. ``image_scale`` is the side of training images as a share of that which the backbone
-    sees. The result replaces the probe only if it is better by more than ``accept_z`` standard deviations of what is
-    known of their difference.
+    does not bear are lowered before training, and the lowest layers may be left as they are then. ``steps`` are those
+    of the network that is delivered, as predicted: with a deadline it takes as many of the recipe's as fit. A third of
+    them are taken in a fold, from which the last training goes on in the others; with 100 images and more it begins
+    with the probe once more if there is time for all of them. ``folds`` 1 means one hold-out of a third of the images,
+    of a quarter from 3,000 on; while that leaves it in doubt which is better and there is time, further ones follow,
+    for which the last training may become shorter. ``image_scale`` is the side of training images as a share of that
+    which the backbone sees. The result replaces the probe only if it is better by more than ``accept_z`` standard
+    deviations of what is known of their difference.
     """
 
     lr: float

@@ -10,11 +10,13 @@ from bottleneck.planner.costs import (
     TIME_FACTOR,
     VIEWS,
     check_images,
+    further_seconds,
     n_held_out,
     recipe_steps,
     shape_of,
     training_cost,
 )
+from bottleneck.planner.estimates import plus
 from bottleneck.planner.gain import unseen
 from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, further_share
 from bottleneck.planner.records import (
@@ -54,12 +56,14 @@ def plan_trial(request: Request, training: Alternative, *, wrong: float) -> Tria
         return None  # the time is short for the training itself
     trial = shortened(request.profile, evidence, strategy)
     limit = training_limit(request)
-    surely = training_cost(request, strategy.steps, shape_of(strategy, request.profile)).seconds.high
-    if limit is not None and surely + trial.seconds.high > limit:
+    shape = shape_of(strategy, request.profile)
+    surely = training_cost(request, strategy.steps, shape).seconds
+    if limit is not None and surely.high + trial.seconds.high > limit:
         return None
     if unseen(evidence, request.profile):
         return trial
-    whole = training.seconds.value - (evidence.spent_seconds or 0.0)
+    # What is taken in vain does not begin anew on all images.
+    whole = plus(surely, further_seconds(request, strategy.steps, shape)).value - (evidence.spent_seconds or 0.0)
     worth = TRIAL_SETTLES * wrong * whole
     return trial if trial.seconds.value <= worth else None
 

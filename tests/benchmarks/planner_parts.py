@@ -18,7 +18,7 @@ from bottleneck.extraction.extract import decode_min_side
 from bottleneck.finetune import Comparison, Expected, FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.crossfit import cross_fit
-from bottleneck.finetune.delivery import check_delivered, path_on_all, path_to
+from bottleneck.finetune.delivery import check_delivered, how_to_begin, path_on_all, path_to
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import Job, open_job
@@ -114,7 +114,7 @@ def finetune_in_parts(
 ) -> Tuned:
     """Fine-tune in folds, compare with the probe, and train on all images whatever the comparison says."""
     job, probe = open_in_parts(given, settings, watch)
-    flip, held_out, comparison, path = job.recipe.flip, None, None, None
+    flip, held_out, comparison, path, before = job.recipe.flip, None, None, None, 0
     with noting_divergence() as folds, watch.timing("folds"):
         weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected)
         cross_fitted = cross_fit(job, probe, in_doubt=lambda held_out: weigh(held_out).in_doubt)
@@ -125,13 +125,12 @@ def finetune_in_parts(
     job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
     with noting_divergence() as stopped:
         with watch.timing("refit"):
-            path = path_on_all(job, probe, steps=cross_fitted.steps_on_all, begin=cross_fitted.last)
+            begins = how_to_begin(job, cross_fitted)
+            path, before = path_on_all(job, probe, steps=begins.steps, begin=begins.weights), begins.before
         if comparison.accepted:
             with watch.timing("check"):
                 check_delivered(job, probe, path.at(comparison.alpha), comparison)
-    before = 0 if cross_fitted.last is None else cross_fitted.steps
     if stopped.why and cross_fitted.last is not None:
-        before = 0
         path = path_to(job, probe, cross_fitted.last, steps=cross_fitted.steps)
     if path is None:
         steps = job.recipe.steps

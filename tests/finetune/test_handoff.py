@@ -13,9 +13,7 @@ from torch import nn
 from bottleneck.backbones import load_backbone
 from bottleneck.errors import CacheWarning, FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
-from bottleneck.finetune.compare import Comparison
-from bottleneck.finetune.crossfit import CrossFitted
-from bottleneck.finetune.delivery import fit_on_all, path_on_all
+from bottleneck.finetune.delivery import path_on_all
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.probe import Probe
 from bottleneck.heads import LogisticHead
@@ -370,38 +368,6 @@ def test_class_weights_of_the_head_count(colours):
     probe = Probe(head=head, features=colours.features, labels=labels, sample_weight=np.ones(60))
 
     np.testing.assert_allclose(image_weights(probe), compute_sample_weight("balanced", labels), rtol=1e-6)
-
-
-def compared(*, tuned_accuracy: float, alpha: float) -> Comparison:
-    return Comparison(
-        n_images=60,
-        probe_accuracy=tuned_accuracy - 0.1,
-        more_right=0.1,
-        measured=0.1,
-        standard_error=0.01,
-        gain=0.1,
-        doubt=0.01,
-        z=0.5,
-        alpha=alpha,
-        path=(),
-        accepted=True,
-    )
-
-
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_refit_stands_where_the_comparison_says(colours, alpha):
-    folds = CrossFitted(held_out=None, steps=1, steps_on_all=3, gentler=0)
-    delivered = fit_on_all(make_job(colours), probe_of(colours), folds, compared(tuned_accuracy=0.5, alpha=alpha))
-
-    start, end = (network.state_dict() for network in (colours.backbone.network, delivered.network.network))
-    assert all(torch.equal(tensor, start[name]) for name, tensor in end.items()) == (alpha == 0)
-    assert delivered.steps == 3
-
-
-def test_refit_that_does_worse_on_what_it_learnt_than_the_folds_on_what_they_did_not_has_collapsed(chance):
-    folds = CrossFitted(held_out=None, steps=1, steps_on_all=1, gentler=0)
-    with pytest.raises(FloatingPointError, match=r"collapsed, with an accuracy of 0\.\d+ .* 1\.000 were expected"):
-        fit_on_all(make_job(chance), probe_of(chance), folds, compared(tuned_accuracy=1.0, alpha=1.0))
 
 
 def test_flips_that_change_labels_are_left_out_and_the_message_says_so():

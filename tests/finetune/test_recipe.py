@@ -163,6 +163,26 @@ def test_random_weights_are_trained_anew_on_all_images():
     assert (scratch.refit, scratch.fold_steps) == ("anew", scratch.steps)
 
 
+@pytest.mark.parametrize(
+    ("n", "given", "expected"),
+    [
+        (99, {}, "continue"),
+        (100, {}, "as_time_allows"),
+        (100, {"steps": 249}, "continue"),  # the recipe has 25 sqrt(100)
+        (100, {"steps": 250}, "as_time_allows"),
+        (100, {"steps": 124, "batch_size": 64}, "continue"),
+        (100, {"steps": 125, "batch_size": 64}, "as_time_allows"),
+        (100, {"refit": "continue"}, "continue"),
+        (99, {"refit": "anew"}, "anew"),
+    ],
+)
+def test_training_on_all_images_may_begin_anew_with_enough_images_and_steps(n: int, given: dict, expected: str):
+    recipe = plan(n, **given)
+
+    assert recipe.refit == expected
+    assert recipe.fold_steps == (recipe.steps if expected == "anew" else round(recipe.steps / 3))
+
+
 def test_the_last_training_is_cut_as_the_folds_were():
     assert steps_on_all(plan(steps=300), 50) == 100
     assert steps_on_all(plan(steps=300, refit="anew"), 50) == 50

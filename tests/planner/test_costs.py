@@ -11,6 +11,7 @@ from bottleneck.planner.costs import (
     TIME_FACTOR,
     TrainingShape,
     affordable_steps,
+    anew_seconds,
     checkpoints_disk_bytes,
     features_disk_bytes,
     further_seconds,
@@ -22,9 +23,11 @@ from bottleneck.planner.costs import (
     recipe_steps,
     scratch_steps,
     shape_of,
+    shape_of_finetuning,
     shortest_finetuning,
     training_cost,
 )
+from bottleneck.planner.estimates import plus
 from bottleneck.planner.head_costs import further_share, head_seconds
 from bottleneck.planner.memory import LOADED_BYTES, in_memory_bytes, sizes_of
 
@@ -257,6 +260,47 @@ def test_folds_that_follow_in_doubt_are_expected_as_often_as_they_were_seen(
     assert further.low == 0
     assert further.value == pytest.approx(value * (a_fold + head))
     assert further.high == pytest.approx(high * (TIME_FACTOR * a_fold + head))
+
+
+def test_a_last_training_that_begins_anew_takes_the_steps_of_a_fold_more_where_that_fits(profile_of, evidence_of):
+    profile = profile_of(n_samples=900, smallest_class=1, largest_class=450, rows_cached=0)
+    request, shape, steps = request_of(profile, evidence=evidence_of()), shape_of_finetuning(profile), recipe_steps(900)
+    whole = plus(training_cost(request, steps, shape).seconds, further_seconds(request, steps, shape))
+    more = steps / 3 * 32 * 0.03
+
+    ample, fitting, short = (
+        anew_seconds(request, steps, shape, limit=limit)
+        for limit in (None, whole.value + more + 1, whole.value + more - 1)
+    )
+
+    assert (ample.low, ample.value, ample.high) == pytest.approx((more / TIME_FACTOR, more, more * TIME_FACTOR))
+    assert (fitting.low, fitting.value, fitting.high) == (0, ample.value, ample.high)
+    assert (short.low, short.value, short.high) == (0, 0, ample.high)
+
+
+@pytest.mark.parametrize(
+    ("given", "n_steps"),
+    [
+        ({"n_samples": 99}, 250),
+        ({"n_samples": 900, "pretrained": False}, 750),
+        ({"n_samples": 900}, 749),  # the recipe has 25 sqrt(900)
+    ],
+)
+def test_few_images_or_steps_and_networks_that_know_nothing_are_not_priced_as_beginning_anew(
+    profile_of, evidence_of, given, n_steps
+):
+    profile = profile_of(smallest_class=1, largest_class=50, rows_cached=0, **given)
+    request = request_of(profile, evidence=evidence_of())
+
+    assert anew_seconds(request, n_steps, shape_of_finetuning(profile), limit=None).high == 0
+
+
+@pytest.mark.parametrize("n", [99, 100])
+def test_the_recipe_begins_anew_where_the_planner_says_so(profile_of, n):
+    shape = shape_of_finetuning(profile_of(n_samples=n, largest_class=50, smallest_class=1, rows_cached=0))
+    recipe = plan_recipe(FineTuneSettings(), n_images=n, n_groups=4, has_layer_norm=False, pretrained=True)
+
+    assert shape.begins_anew == (recipe.refit == "as_time_allows")
 
 
 def test_fine_tuning_of_a_network_that_knows_nothing_is_priced_as_trainings_that_begin_anew(profile_of):
