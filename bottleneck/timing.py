@@ -32,10 +32,16 @@ class Timed:
     seconds: float
 
 
-def seconds_per_image(work: Work, pixels: NDArray[np.uint8], *, known: Timed | None = None) -> float:
-    """Return the seconds an image of the largest batch for which there is time, the median of some runs.
+def seconds_per_image(work: Work, pixels: NDArray[np.uint8]) -> float:
+    """Return the seconds an image of the largest batch for which there is time."""
+    batch = largest_timed(work, pixels)
+    return batch.seconds / batch.n_images
 
-    Of one image alone only where that takes long: what it costs to start is no part of the rate, and other programs
+
+def largest_timed(work: Work, pixels: NDArray[np.uint8], *, known: Timed | None = None) -> Timed:
+    """Return what the largest batch for which there is time takes, the median of some runs.
+
+    One image alone only where that takes long: what it costs to start is no part of the rate, and other programs
     on the same cores make it many times longer. What a smaller batch took may be ``known``.
     """
     if known is None:
@@ -43,13 +49,13 @@ def seconds_per_image(work: Work, pixels: NDArray[np.uint8], *, known: Timed | N
         known = Timed(n_images=1, seconds=seconds_of(work, pixels[:1]))
     n, seconds = known.n_images, known.seconds
     if seconds > MOST_SECONDS:
-        return seconds / n
+        return known
     while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
         n = next_size(n, seconds, most=len(pixels))
         seconds = seconds_of(work, pixels[:n])
     # The first batch of a size is slower than those that follow.
     n_runs = min(max(round(TIMED_SECONDS / seconds), 1), MOST_RUNS)
-    return statistics.median(seconds_of(work, pixels[:n]) for _ in range(n_runs)) / n
+    return Timed(n_images=n, seconds=statistics.median(seconds_of(work, pixels[:n]) for _ in range(n_runs)))
 
 
 def next_size(n: int, seconds: float, *, most: int) -> int:

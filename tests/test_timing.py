@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bottleneck import timing
-from bottleneck.timing import MOST_RUNS, Timed, next_size, seconds_per_image
+from bottleneck.timing import MOST_RUNS, Timed, largest_timed, next_size, seconds_per_image
 
 
 def test_rate_is_that_of_batches_whatever_a_call_costs():
@@ -21,8 +21,10 @@ def test_rate_is_that_of_batches_whatever_a_call_costs():
 def test_a_size_that_was_timed_already_is_not_timed_again():
     sizes = []
 
-    seconds_per_image(lambda part: sizes.append(len(part)), np.zeros((32, 1)), known=Timed(n_images=8, seconds=0.05))
+    known = Timed(n_images=8, seconds=0.05)
+    largest = largest_timed(lambda part: sizes.append(len(part)), np.zeros((32, 1)), known=known)
 
+    assert largest.n_images == 32
     assert min(sizes) > 8
     assert sizes[-MOST_RUNS:] == [32] * MOST_RUNS
 

@@ -16,7 +16,7 @@ from bottleneck.finetune.folding import fold_frozen
 from bottleneck.finetune.groups import MOMENTUM
 from bottleneck.finetune.precision import choose_precision
 from bottleneck.images import augment
-from bottleneck.timing import Timed, Work, next_size, seconds_of, seconds_per_image
+from bottleneck.timing import Timed, Work, largest_timed, next_size, seconds_of
 
 MOST_IMAGES = 32
 """Most images of the timed step: as many as one step of the recipe has."""
@@ -27,6 +27,9 @@ JUDGED_IMAGES = 4
 FEWEST_TELLING, TELLING_SECONDS, SLOW_SECONDS = 4, 0.03, 0.25
 """Which number of threads is fastest is told by a step on so many images that takes so long, and by one on a single
 image only where that is slow: many threads have little to share in it."""
+LARGE_UPDATE = 0.2
+"""Where the update takes this share of what the timed batch does, the network has large matrices (alexnet, VGG), whose
+gradients take as long for one image as for many."""
 CLIP_NORM, DECAY = 1.0, 0.99
 """As in the recipe; what is clipped and averaged here is thrown away."""
 
@@ -68,10 +71,20 @@ def measure_step(
     most = max(1, images_within(None if left is None else left - (one - an_image), an_image))
     threads, known = fastest_threads(step, pixels[:most])
     with using_threads(threads):
-        seconds = seconds_per_image(step, pixels[:most], known=known)
+        batch = largest_timed(step, pixels[:most], known=known)
         # What comes after the gradients takes as long for one image as for a whole batch.
         update = min(seconds_of(step.update, pixels[:1]) for _ in range(2))
+        seconds = batch.seconds / batch.n_images
+        if most > 1 and update > LARGE_UPDATE * batch.seconds:
+            more = batch if batch.n_images > 1 else Timed(n_images=2, seconds=seconds_of(step, pixels[:2]))
+            seconds = shared_out(more, alone=seconds_of(step, pixels[:1]))
     return StepCost(seconds_per_image=seconds + update / MOST_IMAGES, bytes_per_image=an_image, threads=threads)
+
+
+def shared_out(batch: Timed, *, alone: float) -> float:
+    """Return the seconds of an image in a whole step, of which what an image ``alone`` takes longer is taken once."""
+    an_image = max(batch.seconds - alone, 0.0) / (batch.n_images - 1)
+    return an_image + max(alone - an_image, 0.0) / MOST_IMAGES
 
 
 class TimedStep:

@@ -14,13 +14,16 @@ from bottleneck.extraction import using_threads
 from bottleneck.finetune import step_cost
 from bottleneck.finetune.step_cost import (
     COPIES,
+    MOST_IMAGES,
     NoRoomError,
     TimedStep,
     fastest_threads,
     measure_step,
     network_bytes,
     saved_bytes,
+    shared_out,
 )
+from bottleneck.timing import Timed
 from tests.conftest import coloured_images
 
 CPU = torch.device("cpu")
@@ -109,6 +112,35 @@ def test_the_timed_batch_fits_into_the_room(monkeypatch):
     assert max(seen) == 5
     with pytest.raises(NoRoomError):
         measure_step(backbone, CPU, pixels, room=COPIES * network_bytes(backbone), image_bytes=1_000)
+
+
+def test_what_one_image_alone_takes_longer_is_taken_once_a_step():
+    an_image, once = 0.01, 0.3
+
+    seconds = shared_out(Timed(n_images=4, seconds=once + 4 * an_image), alone=once + an_image)
+
+    assert seconds == pytest.approx(an_image + once / MOST_IMAGES)
+    assert shared_out(Timed(n_images=4, seconds=0.1), alone=0.2) == pytest.approx(0.2 / MOST_IMAGES)  # a noisy machine
+
+
+class Wide(OfOneSize):
+    """A network whose gradients take long once a batch, as those of large matrices do."""
+
+    def forward(self, images):
+        features = super().forward(images)
+        if features.requires_grad:
+            time.sleep(0.02 * len(images))
+            features.register_hook(lambda _: time.sleep(0.3))
+        return features
+
+
+def test_gradients_of_large_matrices_are_not_counted_for_each_image(monkeypatch):
+    monkeypatch.setattr(TimedStep, "update", lambda step, _: time.sleep(0.15))  # as long as that of large matrices
+
+    backbone = load_backbone(Wide((16, 16)), preprocess=SQUARE)
+    cost = measure_step(backbone, CPU, pixels_of(MOST_IMAGES, (16, 16)), **AMPLE)
+
+    assert cost.seconds_per_image * MOST_IMAGES == pytest.approx(0.02 * MOST_IMAGES + 0.3 + 0.15, rel=0.5)
 
 
 @pytest.mark.parametrize("faster", [1, 2])
