@@ -52,7 +52,7 @@ settings = FineTuneSettings(
     precision="float32",
     folds=1,
     more_folds=True,  # while the first ones leave it in doubt which is better
-    refit="continue",  # with the network of the fold; "anew" with the probe
+    refit="continue",  # with the network of the fold; "anew" with the probe; "auto" as time allows
     acceptance_z=0.5,
 )
 

@@ -6,6 +6,7 @@ from typing import Any
 from bottleneck.backbones import Backbone, has_layer_norm
 from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.finetune import Expected, FineTuneSettings
+from bottleneck.finetune.recipe import choose_optimizer
 from bottleneck.planner import FineTune, Plan, Scratch, Strategy
 from bottleneck.planner.costs import recipe_steps
 from bottleneck.planner.gain import expected_gain
@@ -34,10 +35,10 @@ def settings_for(plan: Plan, settings: FineTuneSettings, backbone: Backbone) -> 
 
 
 def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
-    """Return the settings with the plan's numbers wherever the user left "auto"."""
+    """Return the settings with the plan's numbers wherever the user left "auto", for batches of the user's size."""
     assert isinstance(strategy, FineTune | Scratch)
     planned: dict[str, Any] = {
-        "steps": strategy.steps,
+        "steps": max(1, round(strategy.steps * strategy.batch_size / settings.batch_size)),
         "folds": strategy.folds,
         "acceptance_z": strategy.accept_z,
     }
@@ -46,9 +47,9 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
         # The plan's rate and folds are no wishes of the user's.
         planned["check_rates"] = settings.lr == "auto"
         planned["more_folds"] = settings.folds == "auto"
-    # The plan's rates are those of SGD; networks with LayerNorm train with AdamW, which has rates of its own.
-    if not has_layer_norm(backbone.network):
-        planned["lr"] = strategy.lr
+    # The plan's rates are those of SGD; AdamW, with which networks with LayerNorm train, has rates of its own.
+    if choose_optimizer(settings, has_layer_norm=has_layer_norm(backbone.network)) == "sgd":
+        planned["lr"] = strategy.lr * settings.batch_size / strategy.batch_size
         planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
     chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
     return replace(settings, **chosen)

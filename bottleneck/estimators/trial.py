@@ -124,8 +124,9 @@ def in_question(run: Run, planned: TrialPlan) -> list[Recipe]:
     refit = choose_refit(run.settings, n_images=len(run.source), pretrained=run.extractor.backbone.pretrained)
     for recipe in planned.recipes:
         settings = planned_settings(run.settings, recipe, run.extractor.backbone)
-        given = run.settings.steps
-        steps = recipe.steps if given == "auto" else min(recipe.steps, steps_of_a_fold(given, refit))
+        given, steps = run.settings.steps, settings.steps
+        if given != "auto":
+            steps = min(recipe.steps, steps_of_a_fold(given, refit))
         # A trial is one training, of all its steps.
         found.setdefault(replace(settings, steps=steps, refit="anew"), recipe.regime)
     return [Recipe(regime=regime, settings=settings) for settings, regime in found.items()]

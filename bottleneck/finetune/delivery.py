@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bottleneck.errors import BudgetError
 from bottleneck.finetune.average import Weights, weights_of
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison
@@ -80,17 +81,19 @@ def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Co
     FloatingPointError
         It diverged or collapsed.
     BudgetError
-        There is no time left for it.
+        There is no time left for it, or the machine became so slow that the last fold took more steps.
     """
     begins = how_to_begin(job, cross_fitted)
     path = path_on_all(job, probe, steps=begins.steps, begin=begins.weights)
+    if path.steps < cross_fitted.steps and cross_fitted.last is not None:
+        raise BudgetError(f"only {path.steps} steps fitted into the time left, and the last fold took more")
     network = path.at(comparison.alpha)
     check_delivered(job, probe, network, comparison)
     return Delivered(network=network, steps=begins.before + path.steps)
 
 
 def how_to_begin(job: Job, cross_fitted: CrossFitted) -> Beginning:
-    """Return with what the last training begins; where time decides, that is kept, so that a resumed job is the same.
+    """Return with what the last training begins; where time decides, a job that was stopped in it begins as before.
 
     Folds that were cut, because the time was short, leave none to begin anew.
     """
@@ -98,7 +101,7 @@ def how_to_begin(job: Job, cross_fitted: CrossFitted) -> Beginning:
     if job.recipe.refit == "as_time_allows" and cross_fitted.steps == job.recipe.fold_steps:
         if (kept := job.kept(BEGINNING)) is None:
             kept = Snapshot(facts={"anew": has_time_to_begin_anew(job)})
-            job.keep({BEGINNING: kept})
+            job.keep_with_the_next({BEGINNING: kept})
         if kept.facts["anew"]:
             return anew
     if cross_fitted.last is None:
@@ -111,7 +114,8 @@ def has_time_to_begin_anew(job: Job) -> bool:
     if job.deadline is None:
         return True
     seconds = checked_after(len(job.weights)).seconds_a_training(job.deadline - job.clock(), job.timing)
-    return job.ranks.first(seconds >= job.recipe.steps * job.timing.step)
+    known = job.timing.step > 0
+    return job.ranks.first(bool(known and seconds >= job.recipe.steps * job.timing.step))
 
 
 def checked_after(n_images: int) -> Ahead:

@@ -99,11 +99,11 @@ def finetune(
 ) -> FineTuneResult:
     """Fine-tune from a fitted probe, and keep the result only if it is better on images that neither has seen.
 
-    In each fold a probe is fitted on the fold's training features, a network that starts as this probe is
-    fine-tuned, and both predict the images held out. If the gain is clear enough, the last of these networks is
-    trained further on all images. If that is stopped (by Ctrl-C, the deadline, too little memory on the device, a loss
-    that is no longer a number, an image that cannot be read any more) the best so far is returned, with a
-    FallbackWarning that says why: the probe, or a network that beat it.
+    In each fold a probe is fitted on the fold's training features, a network that starts as this probe is fine-tuned,
+    and both predict the images held out. If the gain is clear enough, a network is trained on all images: the last of
+    these further, or one that begins with the probe once more. If that is stopped (by Ctrl-C, the deadline, too little
+    memory on the device, a loss that is no longer a number, an image that cannot be read any more) the best so far is
+    returned, with a FallbackWarning that says why: the probe, or a network that beat it.
 
     Parameters
     ----------

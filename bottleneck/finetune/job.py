@@ -115,6 +115,11 @@ class Job:
         if self.checkpoints is not None:
             self.checkpoints.finish(finished, history=self.told_history())
 
+    def keep_with_the_next(self, decided: Mapping[str, Snapshot]) -> None:
+        """Keep what was decided together with the next that is kept, and not before."""
+        if self.checkpoints is not None:
+            self.checkpoints.parts.update(decided)
+
     def told_history(self) -> list[dict[str, Any]]:
         """Return the history in plain values."""
         return [asdict(record) for record in self.history]

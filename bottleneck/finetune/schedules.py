@@ -150,9 +150,10 @@ class Pace:
 
     def _affordable_steps(self) -> int:
         """Return how many more steps fit before the deadline, on all processes the same."""
+        now = self._measure()
         if self.deadline is None:
             return self.steps
-        seconds = self.deadline - self._measure()
+        seconds = self.deadline - now
         fitting = self.decide(self._fitting(seconds))
         least = least_steps(self.steps) - self.step
         if fitting < least:

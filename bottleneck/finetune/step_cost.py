@@ -27,9 +27,9 @@ JUDGED_IMAGES = 4
 FEWEST_TELLING, TELLING_SECONDS, SLOW_SECONDS = 4, 0.03, 0.25
 """Which number of threads is fastest is told by a step on so many images that takes so long, and by one on a single
 image only where that is slow: many threads have little to share in it."""
-LARGE_UPDATE = 0.2
+LARGE_UPDATE, TELLING_IMAGES = 0.2, 4
 """Where the update takes this share of what the timed batch does, the network has large matrices (alexnet, VGG), whose
-gradients take as long for one image as for many."""
+gradients take as long for one image as for many: how long, a batch of so many tells."""
 CLIP_NORM, DECAY = 1.0, 0.99
 """As in the recipe; what is clipped and averaged here is thrown away."""
 
@@ -73,18 +73,34 @@ def measure_step(
     with using_threads(threads):
         batch = largest_timed(step, pixels[:most], known=known)
         # What comes after the gradients takes as long for one image as for a whole batch.
-        update = min(seconds_of(step.update, pixels[:1]) for _ in range(2))
+        update = fastest_of_two(step.update, pixels[:1])
         seconds = batch.seconds / batch.n_images
-        if most > 1 and update > LARGE_UPDATE * batch.seconds:
-            more = batch if batch.n_images > 1 else Timed(n_images=2, seconds=seconds_of(step, pixels[:2]))
-            seconds = shared_out(more, alone=seconds_of(step, pixels[:1]))
+        if len(pixels[:most]) > 1 and update > LARGE_UPDATE * batch.seconds:
+            few, alone = more_than_one(step, pixels[:most], batch)
+            seconds = shared_out(few, alone=alone, at_once=most)
     return StepCost(seconds_per_image=seconds + update / MOST_IMAGES, bytes_per_image=an_image, threads=threads)
 
 
-def shared_out(batch: Timed, *, alone: float) -> float:
-    """Return the seconds of an image in a whole step, of which what an image ``alone`` takes longer is taken once."""
+def more_than_one(step: Work, pixels: NDArray[np.uint8], batch: Timed) -> tuple[Timed, float]:
+    """Return what a few images take, and one alone; where that takes long, two are enough, and once."""
+    if batch.n_images == 1:
+        return Timed(n_images=2, seconds=seconds_of(step, pixels[:2])), batch.seconds
+    few = pixels[:TELLING_IMAGES]
+    return Timed(n_images=len(few), seconds=fastest_of_two(step, few)), fastest_of_two(step, pixels[:1])
+
+
+def shared_out(batch: Timed, *, alone: float, at_once: int) -> float:
+    """Return the seconds of one of the images that go through a network ``at_once``.
+
+    What one ``alone`` takes longer than its share of the batch is taken once for all of them.
+    """
     an_image = max(batch.seconds - alone, 0.0) / (batch.n_images - 1)
-    return an_image + max(alone - an_image, 0.0) / MOST_IMAGES
+    return an_image + max(alone - an_image, 0.0) / at_once
+
+
+def fastest_of_two(work: Work, pixels: NDArray[np.uint8]) -> float:
+    """Return the seconds that work takes once it is set up and little else runs."""
+    return min(seconds_of(work, pixels) for _ in range(2))
 
 
 class TimedStep:

@@ -65,7 +65,7 @@ class TrainingShape:
     """What a step of training costs, and how many trainings there are beside the final one.
 
     ``folds`` are held out in turn; 1 is one hold-out. ``fold_share``: of the steps of the network that is delivered,
-    those that each fold takes; under 1, it goes on from the last fold. ``may_grow``: further folds follow a hold-out
+    those that each fold takes; under 1, it may go on from the last fold. ``may_grow``: further folds follow a hold-out
     that leaves it in doubt which is better. ``begins_anew``: the last training does, if there is time for all of its
     steps. ``image_scale`` is the side of training images as a share of the full one.
     """

@@ -16,7 +16,7 @@ from bottleneck.planner.costs import (
     shape_of,
     training_cost,
 )
-from bottleneck.planner.estimates import plus
+from bottleneck.planner.estimates import at_most, plus
 from bottleneck.planner.gain import unseen
 from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, further_share
 from bottleneck.planner.records import (
@@ -63,8 +63,8 @@ def plan_trial(request: Request, training: Alternative, *, wrong: float) -> Tria
     if unseen(evidence, request.profile):
         return trial
     # What is taken in vain does not begin anew on all images.
-    whole = plus(surely, further_seconds(request, strategy.steps, shape)).value - (evidence.spent_seconds or 0.0)
-    worth = TRIAL_SETTLES * wrong * whole
+    whole = at_most(plus(surely, further_seconds(request, strategy.steps, shape)), limit)
+    worth = TRIAL_SETTLES * wrong * (whole.value - (evidence.spent_seconds or 0.0))
     return trial if trial.seconds.value <= worth else None
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from bottleneck import FineTuneSettings
 from bottleneck.estimators.planned import planned_settings, settings_for
+from bottleneck.finetune.recipe import plan_recipe
 from bottleneck.planner import Budget, FineTune, plan_transfer
 from tests.finetune.tasks import three_stage_backbone
 from tests.planner.conftest import EVERYDAY, PROMISING
@@ -27,6 +28,26 @@ def test_a_deadline_cuts_the_recipe_while_it_runs(backbone):
     assert short.strategy.steps < unlimited.strategy.steps
     assert settings_for(short, asked, backbone).steps == unlimited.strategy.steps
     assert settings_for(unlimited, asked, backbone).steps == unlimited.strategy.steps
+
+
+@pytest.mark.parametrize("batch_size", [16, 64])
+def test_steps_and_rate_of_the_plan_are_for_batches_of_32_and_scaled_for_others(backbone, batch_size):
+    plan, asked = plan_within(None), FineTuneSettings(batch_size=batch_size)
+    n_images = plan.request.profile.n_samples
+
+    settings = settings_for(plan, asked, backbone)
+
+    own = plan_recipe(asked, n_images=n_images, n_groups=3, has_layer_norm=False, pretrained=True)
+    recipe = plan_recipe(settings, n_images=n_images, n_groups=3, has_layer_norm=False, pretrained=True)
+    assert recipe.steps == pytest.approx(own.steps, abs=1)
+    assert recipe.learning_rates[-1] == pytest.approx(plan.strategy.lr * batch_size / 32)
+    assert recipe.refit == own.refit == "as_time_allows"
+
+
+def test_the_rates_of_the_plan_are_not_those_of_adamw(backbone):
+    settings = settings_for(plan_within(None), FineTuneSettings(optimizer="adamw"), backbone)
+
+    assert (settings.lr, settings.lr_decay) == ("auto", "auto")
 
 
 def test_what_the_user_says_is_obeyed(backbone):

@@ -221,9 +221,10 @@ def test_time_for_a_further_fold_is_known_where_a_fit_goes_on(colours, tmp_path,
     assert (len(little.held_out.weights), len(enough.held_out.weights)) == (20, 40)
 
 
-@pytest.mark.parametrize("refit", ["continue", "anew"])
+@pytest.mark.parametrize("refit", ["continue", "as_time_allows", "anew"])
 def test_weights_of_the_last_fold_are_there_to_go_on_from_unless_training_begins_anew(colours, refit):
-    job = make_job(colours, steps=4, lr=0.1, lr_decay=1.0, folds=2, refit=refit)
+    job = make_job(colours, steps=4, lr=0.1, lr_decay=1.0, folds=2)
+    job = replace(job, recipe=replace(job.recipe, refit=refit))
 
     last = cross_fit(job, probe_of(colours)).last
 

@@ -1,17 +1,21 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from bottleneck.errors import BudgetError
+from bottleneck.finetune import FineTuneSettings, finetune
 from bottleneck.finetune.average import Weights
 from bottleneck.finetune.compare import Comparison
-from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted
+from bottleneck.finetune.crossfit import CHECKED_IMAGES, CrossFitted, cross_fit
 from bottleneck.finetune.delivery import fit_on_all, how_to_begin, path_on_all
+from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import with_checkpoints
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.timing import SPARE
-from tests.finetune.tasks import Task, flat, make_job, probe_of
+from tests.finetune.tasks import Task, coloured_noise, flat, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +102,48 @@ def test_time_to_look_at_what_was_trained_is_set_aside(colours, last):
     assert how_to_begin(job, after_folds(last)).weights is last
 
 
+def test_where_it_is_not_known_how_long_a_step_takes_nothing_begins_anew(colours, last):
+    job = timely(colours, left=1000.0)
+    job.timing.step = 0.0
+
+    assert how_to_begin(job, after_folds(last)).weights is last
+
+
+def test_what_a_step_takes_is_known_after_folds_without_a_deadline(colours):
+    job = make_job(colours, steps=30, folds=1)
+
+    cross_fit(job, probe_of(colours))
+
+    assert job.timing.step > 0
+
+
+def test_a_network_of_fewer_steps_than_were_compared_is_not_delivered(colours, last):
+    job = timely(colours)
+    job = replace(job, recipe=replace(job.recipe, steps=FOLD_STEPS - 1))
+
+    with pytest.raises(BudgetError, match="only 3 steps fitted"):
+        fit_on_all(job, probe_of(colours), after_folds(last), compared(tuned_accuracy=0.5, alpha=1.0))
+
+
+def test_with_enough_images_the_whole_hand_off_begins_anew_if_there_is_time(backbone):
+    task = make_task(*coloured_noise(102, seed=0), backbone)
+    settings = FineTuneSettings(batch_size=50, lr=0.1, lr_decay=1.0, flip=False, folds=1, more_folds=False)
+    usual = recipe_for(task.backbone, settings, n_images=102)
+
+    result = finetune(
+        task.source,
+        task.labels,
+        backbone=task.backbone,
+        head=task.head,
+        features=task.features,
+        settings=settings,
+        deadline=time.monotonic() + 1000.0,
+    )
+
+    last = {record.stage: record.step for record in result.history}
+    assert list(last.values()) == [usual.fold_steps, usual.steps]
+
+
 def test_folds_that_were_cut_are_gone_on_from(colours, last):
     assert how_to_begin(timely(colours), after_folds(last, steps=FOLD_STEPS - 1)).weights is last
 
@@ -107,8 +153,10 @@ def test_a_resumed_job_begins_the_last_training_as_it_did_before(colours, last, 
         return with_checkpoints(timely(colours, left=left), tmp_path, colours.source, colours.labels, workers=0)
 
     first = resumed(1000.0)
+    first.checkpoints.has_written = True  # the run is long enough for checkpoints
     began = how_to_begin(first, after_folds(last))
-    first.checkpoints.write(None, history=[])
+    assert not first.checkpoints.path.exists()  # the training under way is to be in the same one
+    first.keep({})
     again, other = (how_to_begin(job, after_folds(last)) for job in (resumed(1.0), timely(colours, left=1.0)))
 
     assert began.weights is again.weights is None

@@ -117,10 +117,12 @@ def test_the_timed_batch_fits_into_the_room(monkeypatch):
 def test_what_one_image_alone_takes_longer_is_taken_once_a_step():
     an_image, once = 0.01, 0.3
 
-    seconds = shared_out(Timed(n_images=4, seconds=once + 4 * an_image), alone=once + an_image)
+    batch = Timed(n_images=4, seconds=once + 4 * an_image)
 
-    assert seconds == pytest.approx(an_image + once / MOST_IMAGES)
-    assert shared_out(Timed(n_images=4, seconds=0.1), alone=0.2) == pytest.approx(0.2 / MOST_IMAGES)  # a noisy machine
+    for at_once in (8, 32):
+        seconds = shared_out(batch, alone=once + an_image, at_once=at_once)
+        assert seconds == pytest.approx(an_image + once / at_once)
+    assert shared_out(Timed(n_images=4, seconds=0.1), alone=0.2, at_once=8) == pytest.approx(0.2 / 8)  # a noisy machine
 
 
 class Wide(OfOneSize):
@@ -138,8 +140,10 @@ def test_gradients_of_large_matrices_are_not_counted_for_each_image(monkeypatch)
     monkeypatch.setattr(TimedStep, "update", lambda step, _: time.sleep(0.15))  # as long as that of large matrices
 
     backbone = load_backbone(Wide((16, 16)), preprocess=SQUARE)
+    one = measure_step(backbone, CPU, pixels_of(1, (16, 16)), **AMPLE)
     cost = measure_step(backbone, CPU, pixels_of(MOST_IMAGES, (16, 16)), **AMPLE)
 
+    assert one.seconds_per_image > 0.3  # where nothing tells which part of it is taken once
     assert cost.seconds_per_image * MOST_IMAGES == pytest.approx(0.02 * MOST_IMAGES + 0.3 + 0.15, rel=0.5)
 
 

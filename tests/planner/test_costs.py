@@ -268,12 +268,13 @@ def test_a_last_training_that_begins_anew_takes_the_steps_of_a_fold_more_where_t
     whole = plus(training_cost(request, steps, shape).seconds, further_seconds(request, steps, shape))
     more = steps / 3 * 32 * 0.03
 
-    ample, fitting, short = (
+    ample, sure, fitting, short = (
         anew_seconds(request, steps, shape, limit=limit)
-        for limit in (None, whole.value + more + 1, whole.value + more - 1)
+        for limit in (None, whole.high + more * TIME_FACTOR, whole.value + more + 1, whole.value + more - 1)
     )
 
     assert (ample.low, ample.value, ample.high) == pytest.approx((more / TIME_FACTOR, more, more * TIME_FACTOR))
+    assert sure == ample
     assert (fitting.low, fitting.value, fitting.high) == (0, ample.value, ample.high)
     assert (short.low, short.value, short.high) == (0, 0, ample.high)
 

@@ -57,6 +57,13 @@ def test_trainings_that_are_cut_to_fit_the_time_are_predicted_as_they_will_be_cu
     )
 
 
+def test_the_training_on_all_images_is_predicted_as_beginning_anew(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of(), strategy="finetune")
+
+    on_all = plan.strategy.steps * 32 * profile_of().train_seconds_per_image
+    assert parts(plan)["refit"].updated.value == pytest.approx(on_all, rel=0.01)
+
+
 def test_after_the_probes_what_is_ahead_is_estimated_again(profile_of, evidence_of):
     plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of(spent_seconds=200.0))
 
