@@ -69,7 +69,9 @@ def tried(classifier, X, y, **given):
 def test_a_run_of_a_trial_is_the_last_fold_of_a_fine_tuning_of_so_many_steps(make, blind, data):
     run, probe, plan, features = waiting(make(), *data)
     assert isinstance(features, Features)
-    settings = replace(STEPS, lr=plan.trial.recipes[0].lr, lr_decay=plan.trial.recipes[0].lr_decay, folds=3)
+    recipe = plan.trial.recipes[0]
+    lr = recipe.lr * STEPS.batch_size / recipe.batch_size
+    settings = replace(STEPS, lr=lr, lr_decay=recipe.lr_decay, folds=3)
 
     found = run_trial(run, plan.trial, probe, features, limit=None, began=time.monotonic())
 
