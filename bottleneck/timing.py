@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 TIMED_SECONDS, MOST_SECONDS = 0.2, 1.0
 """A rate is measured on as many images as take about this long, and on one if that takes longer than the second."""
+LONG_ENOUGH = 0.75
+"""Of the former: a batch that takes this share of it is not doubled."""
 MOST_RUNS, SHORTEST_SECONDS = 3, 1e-9
 FASTEST_GROWTH = 4
 """By this factor, at most, and at least by two, one batch is larger than that before."""
@@ -50,7 +52,7 @@ def largest_timed(work: Work, pixels: NDArray[np.uint8], *, known: Timed | None 
     n, seconds = known.n_images, known.seconds
     if seconds > MOST_SECONDS:
         return known
-    while (n < len(pixels) and seconds < TIMED_SECONDS) or n == 1 < len(pixels):
+    while (n < len(pixels) and seconds < LONG_ENOUGH * TIMED_SECONDS) or n == 1 < len(pixels):
         n = next_size(n, seconds, most=len(pixels))
         seconds = seconds_of(work, pixels[:n])
     # The first batch of a size is slower than those that follow.

@@ -13,9 +13,9 @@ def test_rate_is_that_of_batches_whatever_a_call_costs():
     pixels = np.zeros((32, 3, 8, 8), np.uint8)
 
     def work(part):
-        time.sleep(0.15 + 0.0005 * len(part))  # one image alone takes 300 times its share
+        time.sleep(0.1 + 0.0005 * len(part))  # one image alone takes 200 times its share
 
-    assert 0.005 < seconds_per_image(work, pixels) < 0.05
+    assert 0.002 < seconds_per_image(work, pixels) < 0.03
 
 
 def test_a_size_that_was_timed_already_is_not_timed_again():
@@ -27,6 +27,19 @@ def test_a_size_that_was_timed_already_is_not_timed_again():
     assert largest.n_images == 32
     assert min(sizes) > 8
     assert sizes[-MOST_RUNS:] == [32] * MOST_RUNS
+
+
+def test_a_batch_that_takes_nearly_long_enough_is_not_doubled():
+    sizes = []
+
+    def work(part):
+        sizes.append(len(part))
+        time.sleep(0.02 * len(part))
+
+    largest = largest_timed(work, np.zeros((32, 1)))
+
+    assert 0.15 <= largest.seconds < 0.3
+    assert largest.n_images == max(sizes) < 16
 
 
 @pytest.mark.parametrize(("seconds", "following"), [(0.001, 16), (0.1, 8), (0.19, 8), (5.0, 8)])
