@@ -16,15 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_TURNED = 1000
-TURNED_SETTINGS: dict[str, Any] = {
-    "steps": 400,
-    "lr": 0.1,
-    "lr_decay": 1.3,
-    "min_crop_scale": 0.9,
-    "augment": "crop",
-    "folds": 1,
-}
-"""A minute or two on two processor cores: one hold-out, and crops that keep the digit whole."""
+TURNED_SETTINGS: dict[str, Any] = {"min_crop_scale": 0.9, "augment": "crop"}
+"""Crops that keep the digit whole; for the rest it is as planned."""
 
 
 def demo(
