@@ -85,7 +85,7 @@ def fit_on_all(job: Job, probe: Probe, cross_fitted: CrossFitted, comparison: Co
     """
     begins = how_to_begin(job, cross_fitted)
     path = path_on_all(job, probe, steps=begins.steps, begin=begins.weights)
-    if path.steps < cross_fitted.steps and cross_fitted.last is not None:
+    if begins.before + path.steps < cross_fitted.steps and cross_fitted.last is not None:
         raise BudgetError(f"only {path.steps} steps fitted into the time left, and the last fold took more")
     network = path.at(comparison.alpha)
     check_delivered(job, probe, network, comparison)

@@ -125,6 +125,15 @@ def test_a_network_of_fewer_steps_than_were_compared_is_not_delivered(colours, l
         fit_on_all(job, probe_of(colours), after_folds(last), compared(tuned_accuracy=0.5, alpha=1.0))
 
 
+def test_few_further_steps_are_steps_more_than_were_compared(colours, last):
+    folds = replace(after_folds(last), steps_on_all=1)
+
+    job, comparison = timely(colours, refit="continue"), compared(tuned_accuracy=0.5, alpha=1.0)
+    delivered = fit_on_all(job, probe_of(colours), folds, comparison)
+
+    assert delivered.steps == FOLD_STEPS + 1
+
+
 def test_with_enough_images_the_whole_hand_off_begins_anew_if_there_is_time(backbone):
     task = make_task(*coloured_noise(102, seed=0), backbone)
     settings = FineTuneSettings(batch_size=50, lr=0.1, lr_decay=1.0, flip=False, folds=1, more_folds=False)
