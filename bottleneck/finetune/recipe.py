@@ -48,7 +48,7 @@ ANEW_FROM = 100
 going on from the fold, which takes a quarter less time for both, that was right on 1.0, 0.7 and 0.9 points more unseen
 images with 200, 800 and 3,000 (ResNet-20, 13, 12 and 9 tasks, standard error of the mean over these 0.4, 0.3 and 0.3),
 0.1 points fewer with the embedded backbone (200 images, 11 tasks, 0.4) and 0.2 with 50 (ResNet-20, 0.7). Half as many
-steps again after the fold were worth less than beginning anew, twice as many nothing."""
+steps again after the fold were worth less than beginning anew, three times as many nothing."""
 NEARLY_ALL = 0.9
 """... and of the steps that the recipe has for so many images, this share is taken."""
 
