@@ -6,11 +6,31 @@ from typing import Any
 from bottleneck.backbones import Backbone, has_layer_norm
 from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.finetune import Expected, FineTuneSettings
-from bottleneck.finetune.recipe import choose_optimizer
-from bottleneck.planner import FineTune, Plan, Scratch, Strategy
-from bottleneck.planner.costs import recipe_steps
+from bottleneck.finetune.recipe import checks_rates, choose_optimizer
+from bottleneck.planner import FineTune, Plan, Scratch, Strategy, Wishes
 from bottleneck.planner.gain import expected_gain
 from bottleneck.planner.records import Layers
+from bottleneck.planner.shapes import finetuning_steps
+
+
+def wishes_of(settings: FineTuneSettings, backbone: Backbone) -> Wishes:
+    """Return what a plan must know of settings that the user chose."""
+
+    def asked(kind: type[Any], *names: str) -> dict[str, Any]:
+        chosen = {name: getattr(settings, name) for name in names}
+        return {name: kind(value) for name, value in chosen.items() if value != "auto"}
+
+    z = settings.acceptance_z
+    return Wishes(
+        **asked(int, "batch_size", "steps", "folds"),
+        **asked(float, "lr", "lr_decay", "image_scale"),
+        **asked(bool, "more_folds"),
+        **asked(str, "optimizer", "refit"),
+        check_rates=checks_rates(
+            settings, has_layer_norm=has_layer_norm(backbone.network), pretrained=backbone.pretrained
+        ),
+        accept_z=None if z == "auto" else float(z),
+    )
 
 
 def expect(plan: Plan, start: tuple[str, ...]) -> Expected | None:
@@ -24,21 +44,21 @@ def expect(plan: Plan, start: tuple[str, ...]) -> Expected | None:
 
 
 def settings_for(plan: Plan, settings: FineTuneSettings, backbone: Backbone) -> FineTuneSettings:
-    """Return the settings to carry out a plan with: the recipe's steps where a deadline cuts them while they run.
+    """Return the settings to carry out a plan with: all steps where a deadline cuts them while they run.
 
     More of them fit than were planned where layers are left as they are, which only the first steps tell.
     """
     strategy = plan.strategy
     if isinstance(strategy, FineTune) and plan.training_limit is not None:
-        strategy = replace(strategy, steps=recipe_steps(plan.request.profile.n_samples))
+        strategy = replace(strategy, steps=finetuning_steps(plan.request))
     return planned_settings(settings, strategy, backbone)
 
 
 def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: Backbone) -> FineTuneSettings:
-    """Return the settings with the plan's numbers wherever the user left "auto", for batches of the user's size."""
+    """Return the settings with the numbers of a plan that knows the user's wishes, wherever these left "auto"."""
     assert isinstance(strategy, FineTune | Scratch)
     planned: dict[str, Any] = {
-        "steps": max(1, round(strategy.steps * strategy.batch_size / settings.batch_size)),
+        "steps": strategy.steps,
         "folds": strategy.folds,
         "acceptance_z": strategy.accept_z,
     }
@@ -49,7 +69,7 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
         planned["more_folds"] = settings.folds == "auto"
     # The plan's rates are those of SGD; AdamW, with which networks with LayerNorm train, has rates of its own.
     if choose_optimizer(settings, has_layer_norm=has_layer_norm(backbone.network)) == "sgd":
-        planned["lr"] = strategy.lr * settings.batch_size / strategy.batch_size
+        planned["lr"] = strategy.lr
         planned["lr_decay"] = strategy.lr_decay if isinstance(strategy, FineTune) else 1.0
     chosen = {name: value for name, value in planned.items() if getattr(settings, name) == "auto"}
     return replace(settings, **chosen)

@@ -28,7 +28,7 @@ from bottleneck.estimators.limits import (
     pixels_limit,
     settle_disk,
 )
-from bottleneck.estimators.planned import expect, settings_for
+from bottleneck.estimators.planned import expect, settings_for, wishes_of
 from bottleneck.estimators.resuming import Begun, begin, checkpoint_folder, finish
 from bottleneck.estimators.screening import screen_early_stages, screen_layers
 from bottleneck.estimators.signals import measure_neighbours, measure_shift
@@ -112,7 +112,14 @@ class Outcome:
 
 def plan_run(run: Run, evidence: ProbeEvidence | None = None) -> Plan:
     """Ask the planner, with or without what the probes showed."""
-    plan = plan_transfer(run.profile, run.budget, evidence=evidence, strategy=run.strategy, seed=run.seed)
+    plan = plan_transfer(
+        run.profile,
+        run.budget,
+        evidence=evidence,
+        strategy=run.strategy,
+        seed=run.seed,
+        wishes=wishes_of(run.settings, run.extractor.backbone),
+    )
     return plan_of_first(run, plan)
 
 

@@ -27,7 +27,7 @@ from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
 from bottleneck.finetune.probe import Probe as FoldProbe
 from bottleneck.finetune.probe import codes_of, take_rows
-from bottleneck.finetune.recipe import choose_refit, gentler, steps_of_a_fold
+from bottleneck.finetune.recipe import gentler
 from bottleneck.finetune.stops import FAILURES, STOPS, reason_of
 from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
@@ -121,14 +121,10 @@ def run_trial(
 def in_question(run: Run, planned: TrialPlan) -> list[Recipe]:
     """Return the recipes to be tried: those that settings of the user's own make alike, once."""
     found: dict[FineTuneSettings, Regime] = {}
-    refit = choose_refit(run.settings, n_images=len(run.source), pretrained=run.extractor.backbone.pretrained)
+    # A trial is one training, of all its steps.
+    asked = replace(run.settings, steps="auto", refit="anew")
     for recipe in planned.recipes:
-        settings = planned_settings(run.settings, recipe, run.extractor.backbone)
-        given, steps = run.settings.steps, settings.steps
-        if given != "auto":
-            steps = min(recipe.steps, steps_of_a_fold(given, refit))
-        # A trial is one training, of all its steps.
-        found.setdefault(replace(settings, steps=steps, refit="anew"), recipe.regime)
+        found.setdefault(planned_settings(asked, recipe, run.extractor.backbone), recipe.regime)
     return [Recipe(regime=regime, settings=settings) for settings, regime in found.items()]
 
 

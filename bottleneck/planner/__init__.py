@@ -33,6 +33,7 @@ from bottleneck.planner.records import (
     Strategy,
     StrategyName,
 )
+from bottleneck.planner.wishes import Wishes
 from bottleneck.planner.wording import percent, size
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Scratch",
     "Strategy",
     "StrategyName",
+    "Wishes",
     "better_probe",
     "checkpoints_disk_bytes",
     "features_disk_bytes",

@@ -5,25 +5,14 @@ from dataclasses import replace
 from math import ceil
 
 from bottleneck.planner.costs import (
-    BATCH_SIZE,
     Cost,
-    TrainingShape,
-    affordable_steps,
-    anew_seconds,
     features_disk_bytes,
-    further_seconds,
-    half_the_recipe,
     memory_limit,
-    n_folds,
     probe_cost,
-    recipe_steps,
-    scratch_steps,
-    shape_of,
-    shape_of_finetuning,
-    shortest_finetuning,
     training_cost,
+    whole_seconds,
 )
-from bottleneck.planner.estimates import at_most, plus
+from bottleneck.planner.estimates import at_most
 from bottleneck.planner.gain import best_run, finetuned_accuracy, probe_accuracy
 from bottleneck.planner.head_costs import further_head_seconds
 from bottleneck.planner.records import (
@@ -39,6 +28,18 @@ from bottleneck.planner.records import (
     Scratch,
     StrategyName,
 )
+from bottleneck.planner.shapes import (
+    TrainingShape,
+    affordable_steps,
+    finetuning_steps,
+    half_the_recipe,
+    scratch_steps,
+    shape_of,
+    shape_of_finetuning,
+    shape_of_scratch,
+    shortest_finetuning,
+)
+from bottleneck.planner.wishes import BATCH_SIZE
 from bottleneck.planner.wording import duration, name_of, size
 
 ACCEPT_Z = {"balanced": 0.25, "safe": 1.64}
@@ -169,35 +170,45 @@ def _price_probe(request: Request, layers: Layers) -> Alternative:
 
 
 def _price_finetune(request: Request) -> Alternative:
-    """Price fine-tuning with as many steps as the recipe takes and the time allows."""
+    """Price fine-tuning with as many steps as it is to take and the time allows."""
     profile, evidence = request.profile, request.evidence
-    regime, full, shape = regime_to_train(evidence), recipe_steps(profile.n_samples), _shape_of_finetuning(request)
-    steps = _steps_within(request, _least_finetuning(request), full, shape)
-    lr, lr_decay = RECIPES[regime]
+    regime, shape = regime_to_train(evidence), _shape_of_finetuning(request)
+    lr, lr_decay = rates_of(request, regime)
     strategy = FineTune(
         lr=lr,
         lr_decay=lr_decay,
         regime=regime,
-        steps=steps,
-        batch_size=BATCH_SIZE,
+        steps=_steps_within(request, _least_finetuning(request), finetuning_steps(request), shape),
+        batch_size=shape.batch_size,
         folds=shape.folds,
-        accept_z=ACCEPT_Z[request.budget.risk],
+        accept_z=_accept_z(request),
         image_scale=shape.image_scale,
     )
     accuracy = finetuned_accuracy(evidence, profile) if evidence and profile.pretrained else None
     return _priced(request, strategy, accuracy)
 
 
-def _shape_of_finetuning(request: Request) -> TrainingShape:
-    """Return the recipe's shape if there is time for a quarter of its steps, else a quicker one.
+def rates_of(request: Request, regime: Regime) -> tuple[float, float]:
+    """Return the head's rate and the factor between layer groups: SGD's rates grow with the batch."""
+    wishes, (lr, lr_decay) = request.wishes, RECIPES[regime]
+    return wishes.lr or lr * wishes.batch_size / BATCH_SIZE, wishes.lr_decay or lr_decay
 
-    Without a word about time nothing but the recipe is considered.
+
+def _accept_z(request: Request) -> float:
+    """Return how clearly a network must be better than the probe."""
+    asked = request.wishes.accept_z
+    return ACCEPT_Z[request.budget.risk] if asked is None else asked
+
+
+def _shape_of_finetuning(request: Request) -> TrainingShape:
+    """Return the usual shape if there is time for a quarter of its steps, else a quicker one.
+
+    Without a word about time nothing else is considered, and what the user settled stays in any case.
     """
-    profile = request.profile
-    thorough = shape_of_finetuning(profile)
-    smaller = profile.takes_smaller_images and profile.image_side >= SMALLER_FROM
+    profile, wishes, thorough = request.profile, request.wishes, shape_of_finetuning(request)
+    smaller = profile.takes_smaller_images and profile.image_side >= SMALLER_FROM and wishes.image_scale is None
     quicker = replace(thorough, image_scale=SMALLER_SCALE) if smaller else thorough
-    full, least = recipe_steps(profile.n_samples), _least_finetuning(request)
+    full, least = finetuning_steps(request), _least_finetuning(request)
     limit = training_limit(request)
     if _is_unasked(request) or limit is None:
         return thorough
@@ -205,7 +216,9 @@ def _shape_of_finetuning(request: Request) -> TrainingShape:
     needed = _seconds_to_allow(request, "finetune", training_cost(request, least, thorough).seconds)
     if max(worthwhile, needed) <= limit:
         return thorough
-    return quicker if training_cost(request, least, quicker).seconds.high <= limit else replace(quicker, folds=1)
+    if wishes.folds is not None or training_cost(request, least, quicker).seconds.high <= limit:
+        return quicker
+    return replace(quicker, folds=1)
 
 
 def _is_unasked(request: Request) -> bool:
@@ -215,23 +228,26 @@ def _is_unasked(request: Request) -> bool:
 
 def _least_finetuning(request: Request) -> int:
     """Return the fewest steps of fine-tuning worth taking: not many, where somebody asked for it or gave it time."""
-    full = recipe_steps(request.profile.n_samples)
-    return half_the_recipe(full) if _is_unasked(request) else shortest_finetuning(full)
+    full, batch_size = finetuning_steps(request), request.wishes.batch_size
+    return half_the_recipe(full, batch_size) if _is_unasked(request) else shortest_finetuning(full, batch_size)
 
 
 def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
-    profile = request.profile
-    full = scratch_steps(profile.n_samples)
-    shape = TrainingShape(folds=n_folds(profile.n_samples), fold_share=1.0, may_grow=False)
+    shape = shape_of_scratch(request)
     strategy = Scratch(
-        lr=SCRATCH_LR,
-        steps=_steps_within(request, half_the_recipe(full), full, shape),
-        batch_size=BATCH_SIZE,
+        lr=request.wishes.lr or SCRATCH_LR * shape.batch_size / BATCH_SIZE,
+        steps=_steps_within(request, _least_scratch(request), scratch_steps(request), shape),
+        batch_size=shape.batch_size,
         folds=shape.folds,
-        accept_z=ACCEPT_Z[request.budget.risk],
+        accept_z=_accept_z(request),
     )
     return _priced(request, strategy, None)
+
+
+def _least_scratch(request: Request) -> int:
+    """Return the fewest steps from random weights worth taking."""
+    return half_the_recipe(scratch_steps(request), request.wishes.batch_size)
 
 
 def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate | None) -> Alternative:
@@ -241,12 +257,10 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
     shortage = _shortfall(request, lambda asked: shortest_cost(asked, strategy), needed)
     impossible = f"this network cannot be trained: {request.profile.untrainable}" if request.profile.untrainable else ""
     why_not = impossible or shortage or _too_long_unasked(request, needed)
-    shape = shape_of(strategy, request.profile)
+    shape = shape_of(strategy, request)
     cost = training_cost(request, strategy.steps, shape)
-    # What follows in doubt is left out where time is short, and a schedule is shortened rather than late.
-    further = further_seconds(request, strategy.steps, shape)
-    anew = anew_seconds(request, strategy.steps, shape, limit=limit)
-    seconds = at_most(plus(cost.seconds, plus(further, anew)), limit)
+    # A schedule is shortened while it runs rather than late.
+    seconds = at_most(whole_seconds(request, strategy.steps, shape, limit=limit), limit)
     return Alternative(
         strategy=strategy,
         accuracy=accuracy,
@@ -259,11 +273,8 @@ def _priced(request: Request, strategy: FineTune | Scratch, accuracy: Estimate |
 
 def shortest_cost(request: Request, strategy: FineTune | Scratch) -> Cost:
     """Return what the shortest useful run of a strategy takes."""
-    if isinstance(strategy, FineTune):
-        least = _least_finetuning(request)
-    else:
-        least = half_the_recipe(scratch_steps(request.profile.n_samples))
-    return training_cost(request, least, shape_of(strategy, request.profile))
+    least = _least_finetuning(request) if isinstance(strategy, FineTune) else _least_scratch(request)
+    return training_cost(request, least, shape_of(strategy, request))
 
 
 def shortest_seconds(request: Request, strategy: FineTune | Scratch) -> float:

@@ -39,6 +39,7 @@ from bottleneck.planner.records import (
     TrialPlan,
 )
 from bottleneck.planner.trial import plan_trial, planned_trial_reason, trial_reasons, unseen_reasons
+from bottleneck.planner.wishes import NO_WISHES, Wishes
 from bottleneck.planner.wording import name_of, percent, points
 
 STOP_HEADROOM_SE = 2.0
@@ -77,6 +78,7 @@ def plan_transfer(
     evidence: ProbeEvidence | None = None,
     strategy: StrategyName = "auto",
     seed: int = 0,
+    wishes: Wishes = NO_WISHES,
 ) -> Plan:
     """Decide how to make the best classifier of these images within the budget.
 
@@ -99,6 +101,8 @@ def plan_transfer(
         better probe, because that is in hand.
     seed : int
         Kept in the plan for whoever carries it out; the decision is not random.
+    wishes : Wishes
+        What of training is not left to the planner.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def plan_transfer(
     if evidence is not None and evidence.all_stages_accuracy is not None and not has_stages(profile):
         allowed = "None for a backbone without further stages (n_features_all_stages == n_features)"
         raise wrong_parameter("ProbeEvidence", "all_stages_accuracy", allowed, evidence.all_stages_accuracy)
-    request = Request(profile=profile, budget=budget, evidence=evidence, strategy=strategy, seed=seed)
+    request = Request(profile=profile, budget=budget, evidence=evidence, strategy=strategy, seed=seed, wishes=wishes)
     alternatives = list_alternatives(request)
     decision = _decide(request, alternatives)
     return Plan(

@@ -4,7 +4,7 @@ import json
 from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from bottleneck.errors import InvalidInputError, ModelFileError
 
@@ -48,7 +48,7 @@ def _tree(value: object) -> object:
 
 def _parse(hint: object, value: object, where: str) -> object:
     """Return a value of the declared type, or raise naming the place where it is not."""
-    if isinstance(hint, UnionType):
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:  # the latter: Literal[...] | None
         return _parse(_member(hint, value), value, where)
     if isinstance(hint, type) and is_dataclass(hint):
         return _parse_record(hint, value, where)
@@ -65,7 +65,7 @@ def _parse(hint: object, value: object, where: str) -> object:
     raise ModelFileError(f"{where} must be of type {allowed}. Got {value!r:.80} instead.")
 
 
-def _member(union: UnionType, value: object) -> object:
+def _member(union: object, value: object) -> object:
     """Return the member of a union that a value claims to be, by its kind; the first one if it claims none."""
     members = get_args(union)
     if value is None and NoneType in members:

@@ -13,13 +13,14 @@ from bottleneck.planner.costs import (
     keeps_features,
     pass_seconds,
     probe_cost,
-    shape_of,
     training_cost,
     training_seconds,
+    whole_seconds,
 )
 from bottleneck.planner.estimates import at_most, plus
 from bottleneck.planner.memory import sizes_of
 from bottleneck.planner.records import Estimate, LinearProbe, Request, Strategy
+from bottleneck.planner.shapes import shape_of
 
 Part = Literal["preparation", "features", "heads", "trial", "folds", "refit", "total", "memory", "disk"]
 IN_BYTES = ("memory", "disk")
@@ -98,15 +99,15 @@ def _parts(request: Request, strategy: Strategy) -> dict[Part, Estimate]:
         cost = probe_cost(request, layers)
         total = cost.seconds
     else:
-        shape = shape_of(strategy, profile)
+        shape = shape_of(strategy, request)
         cost = training_cost(request, strategy.steps, shape)
         folds, refit = training_seconds(request, strategy.steps, shape)
         limit, further = training_limit(request), further_seconds(request, strategy.steps, shape)
         anew = anew_seconds(request, strategy.steps, shape, limit=limit)
         # A schedule is shortened while it runs rather than late.
-        whole = plus(cost.seconds, plus(further, anew))
+        whole = whole_seconds(request, strategy.steps, shape, limit=limit)
         total = at_most(whole, limit)
-        trainings = plus(folds, further), plus(refit, anew)
+        trainings = plus(folds, further), replace(plus(refit, anew), low=0.0)
         parts["folds"], parts["refit"] = _in_the_same_time(trainings, whole, total)
     copies = sizes_of(profile).network_bytes
     missing = profile.n_samples - profile.rows_cached if keeps_features(request) else 0

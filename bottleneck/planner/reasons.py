@@ -3,7 +3,7 @@
 from math import ceil, floor
 
 from bottleneck.planner.alternatives import better_probe, looks_far, needed_seconds, shortest_seconds
-from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps, shape_of
+from bottleneck.planner.costs import check_images
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
     Alternative,
@@ -17,6 +17,7 @@ from bottleneck.planner.records import (
     Scratch,
     Strategy,
 )
+from bottleneck.planner.shapes import full_steps, n_held_out, shape_of, trains_with_adamw
 from bottleneck.planner.wording import duration, label, name_of, percent, points
 
 IMBALANCED = 3
@@ -131,12 +132,13 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     strategy = training.strategy
     if isinstance(strategy, LinearProbe):
         return ()
-    n_samples, full = request.profile.n_samples, recipe_steps if isinstance(strategy, FineTune) else scratch_steps
-    grows = shape_of(strategy, request.profile).may_grow and strategy.folds == 1
+    n_samples, full = request.profile.n_samples, full_steps(request, strategy)
+    grows = shape_of(strategy, request).may_grow and strategy.folds == 1
     once, more = (", if one hold-out decides", ", or on more where these leave it in doubt,") if grows else ("", "")
+    whose = "the recipe's" if request.wishes.steps is None else "the"
     steps = Reason(
         rule="steps",
-        sentence=f"{strategy.steps:,} of the recipe's {full(n_samples):,} steps of "
+        sentence=f"{strategy.steps:,} of {whose} {full:,} steps of "
         f"{strategy.batch_size} images fit the time{once}; about {duration(training.seconds.value)} in all.",
     )
     held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
@@ -146,7 +148,7 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
         sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "
         f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt.",
     )
-    return (*_rates_reason(request.evidence, strategy), *_scale_reason(request, strategy), steps, accept)
+    return (*_rates_reason(request, strategy), *_scale_reason(request, strategy), steps, accept)
 
 
 def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
@@ -161,15 +163,19 @@ def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reaso
     return (Reason(rule="smaller_images", sentence=sentence),)
 
 
-def _rates_reason(evidence: ProbeEvidence | None, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
+def _rates_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
     """Say with which learning rates, and why with these."""
     if isinstance(strategy, Scratch):
         return ()
-    tried = evidence is not None and evidence.trial is not None
-    why = "as the trial suggests, " if tried else ""
+    evidence = request.evidence
+    asked, tried = request.wishes.lr is not None, evidence is not None and evidence.trial is not None
+    why = ", as was asked for" if asked else ", as the trial suggests" if tried else ""
+    if trains_with_adamw(request) and not asked:
+        return (Reason(rule="rates", sentence="The network is trained by AdamW, at learning rates of its own."),)
+    bearable = ", and lower if the network does not bear that" if check_images(request) else ""
     sentence = (
-        f"The learning rate is {strategy.lr:.2g}, divided by {strategy.lr_decay} for each layer group below the head, "
-        f"{why}and lower if the network does not bear that."
+        f"The learning rate is {strategy.lr:.2g}, divided by {strategy.lr_decay} for each layer group below the head"
+        f"{why}{bearable}."
     )
     return (Reason(rule="rates", sentence=sentence),)
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from bottleneck.errors import wrong_parameter
 from bottleneck.planner.checks import check_number, check_whole
+from bottleneck.planner.wishes import NO_WISHES, Wishes
 
 Layers = Literal["penultimate", "all_stages"]
 Regime = Literal["near", "far"]
@@ -289,6 +290,7 @@ class Request:
     evidence: ProbeEvidence | None
     strategy: StrategyName
     seed: int
+    wishes: Wishes = NO_WISHES
 
     def __post_init__(self) -> None:
         check_whole("plan_transfer", "seed", self.seed, low=0)

@@ -3,17 +3,13 @@
 from dataclasses import replace
 from math import ceil
 
-from bottleneck.planner.alternatives import RECIPES, better_probe, regime_to_train, training_limit
+from bottleneck.planner.alternatives import better_probe, rates_of, regime_to_train, training_limit
 from bottleneck.planner.costs import (
     BLEND_POINTS,
-    SHORTEST_FINETUNING,
     TIME_FACTOR,
     VIEWS,
     check_images,
     further_seconds,
-    n_held_out,
-    recipe_steps,
-    shape_of,
     training_cost,
 )
 from bottleneck.planner.estimates import at_most, plus
@@ -24,12 +20,20 @@ from bottleneck.planner.records import (
     Estimate,
     FineTune,
     ProbeEvidence,
-    Profile,
     Reason,
     Regime,
     Request,
     TrialPlan,
 )
+from bottleneck.planner.shapes import (
+    SHORTEST_FINETUNING,
+    finetuning_steps,
+    n_held_out,
+    shape_of,
+    steps_of_trainings,
+    trains_with_adamw,
+)
+from bottleneck.planner.wishes import BATCH_SIZE
 from bottleneck.planner.wording import duration, percent, points
 
 TRIAL_SHARE = 0.075
@@ -52,11 +56,10 @@ def plan_trial(request: Request, training: Alternative, *, wrong: float) -> Tria
     evidence, strategy = request.evidence, training.strategy
     if evidence is None or evidence.trial is not None or not isinstance(strategy, FineTune):
         return None
-    if strategy.steps < recipe_steps(request.profile.n_samples):
+    if strategy.steps < finetuning_steps(request):
         return None  # the time is short for the training itself
-    trial = shortened(request.profile, evidence, strategy)
-    limit = training_limit(request)
-    shape = shape_of(strategy, request.profile)
+    trial = shortened(request, evidence, strategy)
+    limit, shape = training_limit(request), shape_of(strategy, request)
     surely = training_cost(request, strategy.steps, shape).seconds
     if limit is not None and surely.high + trial.seconds.high > limit:
         return None
@@ -68,17 +71,20 @@ def plan_trial(request: Request, training: Alternative, *, wrong: float) -> Tria
     return trial if trial.seconds.value <= worth else None
 
 
-def shortened(profile: Profile, evidence: ProbeEvidence, strategy: FineTune) -> TrialPlan:
+def shortened(request: Request, evidence: ProbeEvidence, strategy: FineTune) -> TrialPlan:
     """Return the trial of a fine-tuning: first with the usual recipe, then with the other."""
-    steps = min(strategy.steps, max(LEAST_TRIAL_STEPS, ceil(TRIAL_SHARE * strategy.steps)))
+    in_fold, _ = steps_of_trainings(strategy.steps, shape_of(strategy, request))
+    least = ceil(LEAST_TRIAL_STEPS * BATCH_SIZE / strategy.batch_size)
+    steps = min(in_fold, max(least, ceil(TRIAL_SHARE * strategy.steps)))
     usual = regime_to_train(evidence)
-    # Networks with LayerNorm are trained by AdamW, whose rates are the same near and far.
-    regimes = (usual,) if profile.has_layer_norm else (usual, OTHER[usual])
-    recipes = []
+    # The rates of AdamW are the same near and far.
+    regimes = (usual,) if trains_with_adamw(request) else (usual, OTHER[usual])
+    by_rates: dict[tuple[float, float], FineTune] = {}
     for regime in regimes:
-        lr, lr_decay = RECIPES[regime]
-        recipes.append(replace(strategy, regime=regime, lr=lr, lr_decay=lr_decay, steps=steps))
-    return TrialPlan(recipes=tuple(recipes), seconds=_trial_seconds(profile, evidence, recipes))
+        lr, lr_decay = rates_of(request, regime)
+        by_rates.setdefault((lr, lr_decay), replace(strategy, regime=regime, lr=lr, lr_decay=lr_decay, steps=steps))
+    recipes = tuple(by_rates.values())
+    return TrialPlan(recipes=recipes, seconds=_trial_seconds(request, evidence, recipes))
 
 
 def n_trained_on(n_samples: int, recipe: FineTune) -> int:
@@ -86,12 +92,12 @@ def n_trained_on(n_samples: int, recipe: FineTune) -> int:
     return min(n_samples, recipe.steps * recipe.batch_size)
 
 
-def _trial_seconds(profile: Profile, evidence: ProbeEvidence, recipes: list[FineTune]) -> Estimate:
+def _trial_seconds(request: Request, evidence: ProbeEvidence, recipes: tuple[FineTune, ...]) -> Estimate:
     """Return the time of a trial: images opened, the fold's probe, short trainings, and scores along their paths."""
-    first, n_runs = recipes[0], len(recipes)
+    profile, first, n_runs = request.profile, recipes[0], len(recipes)
     held = min(TRIAL_HELD_OUT, n_held_out(profile.n_samples, first.folds))
     opened = min(profile.n_samples, n_trained_on(profile.n_samples, first) + held)
-    trained_on = n_runs * (first.steps * first.batch_size + check_images(profile))
+    trained_on = n_runs * (first.steps * first.batch_size + check_images(request))
     trained = trained_on * first.image_scale**2 * profile.train_seconds_per_image
     scored = n_runs * (BLEND_POINTS - 1) * held * profile.forward_seconds_per_image
     decoded = VIEWS * opened * profile.decode_seconds_per_image

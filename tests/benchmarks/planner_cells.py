@@ -45,8 +45,8 @@ from bottleneck.finetune import train_from_scratch
 from bottleneck.finetune.compare import HeldOut
 from bottleneck.images import ImageSource, as_image_source
 from bottleneck.planner.alternatives import RECIPES
-from bottleneck.planner.costs import SHORTEST_FINETUNING
 from bottleneck.planner.head_costs import SHIFT_MOST
+from bottleneck.planner.shapes import SHORTEST_FINETUNING
 from bottleneck.progress import silent
 from tests.benchmarks.planner_parts import TrainingSet, finetune_in_parts, finetune_plainly, pixels_of
 from tests.benchmarks.planner_signals import layer_accuracies
@@ -236,7 +236,7 @@ def finetune_record(strategy: str, probed: Probed, given: FineTuneSettings) -> R
     """Fine-tune with the planner's recipe for near or for far images, with a comparison or plainly."""
     kind, regime = strategy.split("_")
     lr, lr_decay = RECIPES["near" if regime == "near" else "far"]
-    run, probe, watch = replace(probed.run, strategy="finetune"), probed.probe, Stopwatch()
+    run, probe, watch = replace(probed.run, strategy="finetune", settings=given), probed.probe, Stopwatch()
     plan = plan_run(run, probe.evidence)
     asked = replace(given, lr=lr, lr_decay=lr_decay, check_rates=True)  # as for rates that the plan chose
     settings = planned_settings(asked, plan.strategy, run.extractor.backbone)

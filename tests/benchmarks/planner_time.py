@@ -186,9 +186,9 @@ def line_of(job: Job, kinds: dict[str, list[Record]]) -> Record:
         "planned": median["planned"],
         "delivered": median["delivered"],
         "seconds": round(median["seconds"], 2),
-        "error_before": round(before["value"] / actual - 1, 3),
-        "error_after_probes": round(after["value"] / actual - 1, 3),
-        "within": before["low"] <= actual <= before["high"],
+        "error_before": round(before / actual - 1, 3),
+        "error_after_probes": round(after / actual - 1, 3),
+        "within": costs["total"]["predicted"]["low"] <= actual <= costs["total"]["predicted"]["high"],
     }
     line |= {name: abs(line.pop(name)) for name in ("error_before", "error_after_probes")}
     if "time_budget" in job.options:
@@ -202,13 +202,11 @@ def line_of(job: Job, kinds: dict[str, list[Record]]) -> Record:
     return line
 
 
-def predicted(costs: dict[str, Record], kind: str, *, skipped: list[str]) -> dict[str, float]:
+def predicted(costs: dict[str, Record], kind: str, *, skipped: list[str]) -> float:
     """Return what a plan said of the whole run, less the parts that were not done."""
-    whole = costs["total"][kind] or costs["total"]["predicted"]
-    left_out = [costs[part][kind] or costs[part]["predicted"] for part in skipped]
-    value, low, high = (whole[bound] - sum(part[bound] for part in left_out) for bound in ("value", "low", "high"))
-    # Where trainings are cut to fit a budget, a longer one that is left out leaves less.
-    return {"value": value, "low": min(value, low, high), "high": max(value, low, high)}
+    said = [costs[part][kind] or costs[part]["predicted"] for part in ("total", *skipped)]
+    whole, *left_out = (float(estimate["value"]) for estimate in said)
+    return whole - sum(left_out)
 
 
 if __name__ == "__main__":

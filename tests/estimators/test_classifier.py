@@ -217,6 +217,7 @@ def test_fine_tuned_or_not_the_result_predicts_and_says_what_happened(make):
     classifier = make(strategy="finetune", finetune=FineTuneSettings(steps=12, batch_size=8)).fit(images, labels)
 
     assert classifier.strategy_ in ("finetune", "probe")
+    assert (classifier.plan_.strategy.steps, classifier.plan_.strategy.batch_size) == (12, 8)
     assert classifier.outcome_
     assert len(classifier.history_) > 0
     assert classifier.score(images, labels) > 0.8

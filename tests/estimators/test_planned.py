@@ -3,9 +3,11 @@
 import pytest
 
 from bottleneck import FineTuneSettings
-from bottleneck.estimators.planned import planned_settings, settings_for
+from bottleneck.estimators.planned import planned_settings, settings_for, wishes_of
 from bottleneck.finetune.recipe import plan_recipe
-from bottleneck.planner import Budget, FineTune, plan_transfer
+from bottleneck.planner import Budget, FineTune, Wishes, plan_transfer
+from bottleneck.planner.alternatives import RECIPES
+from bottleneck.planner.wishes import NO_WISHES
 from tests.finetune.tasks import three_stage_backbone
 from tests.planner.conftest import EVERYDAY, PROMISING
 
@@ -15,8 +17,8 @@ def backbone():
     return three_stage_backbone()
 
 
-def plan_within(seconds: float | None):
-    plan = plan_transfer(EVERYDAY, Budget(seconds=seconds), evidence=PROMISING, strategy="finetune")
+def plan_within(seconds: float | None, wishes: Wishes = NO_WISHES):
+    plan = plan_transfer(EVERYDAY, Budget(seconds=seconds), evidence=PROMISING, strategy="finetune", wishes=wishes)
     assert isinstance(plan.strategy, FineTune)
     return plan
 
@@ -31,8 +33,9 @@ def test_a_deadline_cuts_the_recipe_while_it_runs(backbone):
 
 
 @pytest.mark.parametrize("batch_size", [16, 64])
-def test_steps_and_rate_of_the_plan_are_for_batches_of_32_and_scaled_for_others(backbone, batch_size):
-    plan, asked = plan_within(None), FineTuneSettings(batch_size=batch_size)
+def test_steps_and_rate_of_a_plan_are_for_batches_of_the_users_size(backbone, batch_size):
+    asked = FineTuneSettings(batch_size=batch_size)
+    plan = plan_within(None, wishes_of(asked, backbone))
     n_images = plan.request.profile.n_samples
 
     settings = settings_for(plan, asked, backbone)
@@ -40,7 +43,7 @@ def test_steps_and_rate_of_the_plan_are_for_batches_of_32_and_scaled_for_others(
     own = plan_recipe(asked, n_images=n_images, n_groups=3, has_layer_norm=False, pretrained=True)
     recipe = plan_recipe(settings, n_images=n_images, n_groups=3, has_layer_norm=False, pretrained=True)
     assert recipe.steps == pytest.approx(own.steps, abs=1)
-    assert recipe.learning_rates[-1] == pytest.approx(plan.strategy.lr * batch_size / 32)
+    assert recipe.learning_rates[-1] == pytest.approx(RECIPES[plan.strategy.regime][0] * batch_size / 32)
     assert recipe.refit == own.refit == "as_time_allows"
 
 

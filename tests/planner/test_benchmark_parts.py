@@ -15,7 +15,7 @@ from bottleneck.estimators.run import plan_run
 from bottleneck.finetune import Expected
 from bottleneck.planner import ProbeEvidence
 from bottleneck.planner.alternatives import RECIPES
-from bottleneck.planner.costs import recipe_steps
+from bottleneck.planner.shapes import recipe_steps
 from tests.benchmarks.planner_cells import (
     STRATEGIES,
     Cell,

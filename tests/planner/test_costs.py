@@ -1,35 +1,29 @@
 from itertools import pairwise
-from math import sqrt
 
 import pytest
 
-from bottleneck.finetune import FineTuneSettings
-from bottleneck.finetune.recipe import plan_recipe
-from bottleneck.planner import Budget, FineTune, Request
+from bottleneck.planner import Budget, Request
 from bottleneck.planner.costs import (
-    FOLD_SHARE,
     TIME_FACTOR,
-    TrainingShape,
-    affordable_steps,
     anew_seconds,
     checkpoints_disk_bytes,
     features_disk_bytes,
     further_seconds,
-    half_the_recipe,
     keeps_checkpoints,
-    n_folds,
-    n_held_out,
     probe_cost,
-    recipe_steps,
-    scratch_steps,
-    shape_of,
-    shape_of_finetuning,
-    shortest_finetuning,
     training_cost,
 )
 from bottleneck.planner.estimates import plus
 from bottleneck.planner.head_costs import further_share, head_seconds
 from bottleneck.planner.memory import LOADED_BYTES, in_memory_bytes, sizes_of
+from bottleneck.planner.shapes import (
+    TrainingShape,
+    n_folds,
+    n_held_out,
+    recipe_steps,
+    scratch_steps,
+    shape_of_finetuning,
+)
 
 FIRST_IN_PROCESS = 0.1
 
@@ -40,63 +34,6 @@ def request_of(profile, *, evidence=None, budget=None):
 
 def recipe_of(profile):
     return TrainingShape(folds=n_folds(profile.n_samples))
-
-
-@pytest.mark.parametrize(
-    ("n", "steps"),
-    [
-        (20, 200),  # 25 sqrt(20) = 112: the floor
-        (300, round(25 * sqrt(300))),
-        (3_409, round(25 * sqrt(3_409))),
-        (40_000, 4_000),  # 25 sqrt(40,000) = 5,000: the ceiling
-    ],
-)
-def test_steps_follow_the_recipe(n, steps):
-    assert recipe_steps(n) == steps
-
-
-def test_training_from_scratch_takes_sixty_epochs_and_never_less_than_fine_tuning():
-    assert scratch_steps(32_000) == 60_000
-    assert scratch_steps(20) == 200  # sixty epochs are 37 steps
-    assert all(scratch_steps(n) >= recipe_steps(n) for n in range(20, 20_000, 37))
-
-
-def test_few_images_are_cross_fitted_and_from_a_hundred_on_some_are_held_out():
-    assert [n_folds(n) for n in (50, 99, 100, 100_000)] == [3, 3, 1, 1]
-
-
-def test_one_hold_out_is_a_third_of_the_images_and_a_quarter_of_many():
-    assert [n_held_out(n, 1) for n in (90, 300, 2_997, 3_000, 100_000)] == [30, 100, 999, 750, 25_000]
-
-
-def test_each_fold_holds_out_its_share_and_at_least_one_image():
-    assert [n_held_out(n, folds) for n, folds in ((90, 3), (4_000, 5), (2, 5))] == [30, 800, 1]
-
-
-@pytest.mark.parametrize("n", [20, 99, 100, 300, 2_999, 3_000, 40_000])
-def test_what_is_priced_is_what_fine_tuning_does_if_nobody_sets_it(n):
-    done = plan_recipe(FineTuneSettings(), n_images=n, n_groups=5, has_layer_norm=False, pretrained=True)
-
-    assert (done.steps, done.cross_fit.n_used) == (recipe_steps(n), n_folds(n))
-    assert done.fold_steps == round(FOLD_SHARE * done.steps)
-    assert n_held_out(n, n_folds(n)) == round(n / done.cross_fit.n_folds)
-
-
-def test_the_steps_bought_are_the_most_that_the_time_buys():
-    def seconds(steps):
-        return 10 + 0.1 * steps
-
-    for limit in (50.0, 60.0, 60.05, 99.9, 1_000.0):
-        bought = affordable_steps(500, 1_000, limit, seconds)
-
-        naive = [steps for steps in range(500, 1_001) if seconds(steps) <= limit]
-        assert bought == (naive[-1] if naive else 500)
-    assert affordable_steps(500, 1_000, None, seconds) == 1_000
-
-
-def test_the_shortest_training_is_sixty_steps_from_a_probe_and_half_the_recipe_from_nothing():
-    assert [shortest_finetuning(full) for full in (2_000, 20)] == [60, 20]
-    assert [half_the_recipe(full) for full in (5_000, 354, 250, 40)] == [2_500, 200, 200, 40]
 
 
 def test_smaller_images_cost_less_in_training_only(profile_of):
@@ -237,7 +174,7 @@ def test_from_random_weights_each_training_takes_all_steps(profile_of, evidence_
         profile_of(n_samples=90, largest_class=45, smallest_class=1, rows_cached=0), evidence=evidence_of()
     )
     none, some = (
-        training_cost(request, steps, TrainingShape(folds=3, fold_share=1.0)).seconds.value for steps in (0, 600)
+        training_cost(request, steps, TrainingShape(folds=3, fold_share=1.0)).seconds.value for steps in (1, 601)
     )
 
     assert some - none == pytest.approx(4 * 600 * 32 * 0.03)
@@ -264,7 +201,8 @@ def test_folds_that_follow_in_doubt_are_expected_as_often_as_they_were_seen(
 
 def test_a_last_training_that_begins_anew_takes_the_steps_of_a_fold_more_where_that_fits(profile_of, evidence_of):
     profile = profile_of(n_samples=900, smallest_class=1, largest_class=450, rows_cached=0)
-    request, shape, steps = request_of(profile, evidence=evidence_of()), shape_of_finetuning(profile), recipe_steps(900)
+    request, steps = request_of(profile, evidence=evidence_of()), recipe_steps(900)
+    shape = shape_of_finetuning(request)
     whole = plus(training_cost(request, steps, shape).seconds, further_seconds(request, steps, shape))
     more = steps / 3 * 32 * 0.03
 
@@ -293,23 +231,7 @@ def test_few_images_or_steps_and_networks_that_know_nothing_are_not_priced_as_be
     profile = profile_of(smallest_class=1, largest_class=50, rows_cached=0, **given)
     request = request_of(profile, evidence=evidence_of())
 
-    assert anew_seconds(request, n_steps, shape_of_finetuning(profile), limit=None).high == 0
-
-
-@pytest.mark.parametrize("n", [99, 100])
-def test_the_recipe_begins_anew_where_the_planner_says_so(profile_of, n):
-    shape = shape_of_finetuning(profile_of(n_samples=n, largest_class=50, smallest_class=1, rows_cached=0))
-    recipe = plan_recipe(FineTuneSettings(), n_images=n, n_groups=4, has_layer_norm=False, pretrained=True)
-
-    assert shape.begins_anew == (recipe.refit == "as_time_allows")
-
-
-def test_fine_tuning_of_a_network_that_knows_nothing_is_priced_as_trainings_that_begin_anew(profile_of):
-    strategy = FineTune(lr=0.1, lr_decay=1.3, regime="far", steps=300, batch_size=32, folds=1, accept_z=0.5)
-
-    shares = [shape_of(strategy, profile_of(pretrained=known)).fold_share for known in (True, False)]
-
-    assert shares == [FOLD_SHARE, 1.0]
+    assert anew_seconds(request, n_steps, shape_of_finetuning(request), limit=None).high == 0
 
 
 def test_images_that_memory_does_not_keep_are_decoded_each_time_they_are_seen(profile_of, evidence_of):
@@ -358,7 +280,7 @@ def test_estimates_lie_between_their_bounds_and_costs_keep_their_order(cases):
             probe_cost(request, "penultimate"),
             probe_cost(request, "all_stages"),
             training_cost(request, recipe_steps(profile.n_samples), recipe_of(profile)),
-            training_cost(request, scratch_steps(profile.n_samples), recipe_of(profile)),
+            training_cost(request, scratch_steps(request), recipe_of(profile)),
         ]
 
         for cost in costs:

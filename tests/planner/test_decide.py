@@ -10,9 +10,10 @@ import bottleneck.planner
 from bottleneck.errors import BudgetError, InvalidInputError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.alternatives import looks_far
-from bottleneck.planner.costs import SHORTEST_FINETUNING, shape_of, training_cost
+from bottleneck.planner.costs import training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
+from bottleneck.planner.shapes import SHORTEST_FINETUNING, shape_of
 from bottleneck.planner.wording import name_of
 from tests.planner.conftest import AMPLE
 
@@ -245,7 +246,7 @@ def test_a_promising_signal_leads_to_fine_tuning(profile_of, evidence_of):
 
 def test_less_time_means_fewer_steps_until_fine_tuning_is_dropped(profile_of, evidence_of):
     ample = plan_transfer(profile_of(), AMPLE, evidence=evidence_of())
-    whole = training_cost(ample.request, FULL_STEPS, shape_of(ample.strategy, profile_of())).seconds.high
+    whole = training_cost(ample.request, FULL_STEPS, shape_of(ample.strategy, ample.request)).seconds.high
 
     shortened = plan_transfer(profile_of(), Budget(seconds=0.5 * whole), evidence=evidence_of())
     short = plan_transfer(profile_of(), Budget(seconds=0.13 * whole), evidence=evidence_of())

@@ -64,6 +64,15 @@ def test_the_training_on_all_images_is_predicted_as_beginning_anew(profile_of, e
     assert parts(plan)["refit"].updated.value == pytest.approx(on_all, rel=0.01)
 
 
+def test_where_the_probe_may_be_kept_the_training_on_all_images_may_not_be_done(profile_of, evidence_of):
+    plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of(), strategy="finetune")
+    found = parts(plan)
+    folds_alone = sum(found[part].predicted.low for part in ("features", "heads", "folds"))
+
+    assert found["refit"].predicted.low == 0
+    assert found["total"].predicted.low == pytest.approx(folds_alone, rel=0.01)
+
+
 def test_after_the_probes_what_is_ahead_is_estimated_again(profile_of, evidence_of):
     plan = plan_transfer(profile_of(), AMPLE, evidence=evidence_of(spent_seconds=200.0))
 

@@ -6,10 +6,10 @@ import pytest
 from bottleneck.errors import BudgetError
 from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
 from bottleneck.planner.alternatives import SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, shortest_seconds
-from bottleneck.planner.costs import n_held_out, recipe_steps, scratch_steps
 from bottleneck.planner.decide import CHANCE_NEEDED, STOP_HEADROOM_SE, WORTHWHILE_GAIN
 from bottleneck.planner.gain import SEEN_ACCURACIES, SEEN_COUNTS, accuracy_with_twice_the_images, predict_gain
 from bottleneck.planner.reasons import IMBALANCED, THUMB_FEW
+from bottleneck.planner.shapes import finetuning_steps, n_held_out, scratch_steps
 from bottleneck.planner.wording import duration, size
 from tests.planner.conftest import AMPLE
 
@@ -18,7 +18,8 @@ def sourced_numbers(plan):
     """Return every way in which a number of the request, of an alternative or of a named constant may be said."""
     profile, budget, evidence = plan.request.profile, plan.request.budget, plan.request.evidence
     n = profile.n_samples
-    counts = [n, n - profile.rows_cached, profile.n_parameters, recipe_steps(n), scratch_steps(n), 90]
+    counts = [n, n - profile.rows_cached, profile.n_parameters, 90]
+    counts += [finetuning_steps(plan.request), scratch_steps(plan.request)]
     counts += [SCRATCH_FROM, TINY_NETWORK, TINY_SCRATCH_FROM, THUMB_FEW]
     seconds = [plan.training_limit] if plan.training_limit is not None else []
     n_bytes = [profile.memory_available_bytes, budget.memory_bytes or 0, budget.disk_bytes or 0]

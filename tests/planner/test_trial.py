@@ -8,10 +8,11 @@ import pytest
 
 from bottleneck.planner import Budget, FineTune, LinearProbe, Plan, plan_transfer
 from bottleneck.planner.alternatives import RECIPES
-from bottleneck.planner.costs import shape_of, training_cost
+from bottleneck.planner.costs import training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.records import Trial, TrialRun
+from bottleneck.planner.shapes import shape_of
 from bottleneck.planner.trial import LEAST_TRIAL_STEPS, TRIAL_SHARE, n_trained_on
 from tests.planner.conftest import AMPLE
 
@@ -104,7 +105,7 @@ def test_a_trial_must_fit_beside_a_whole_fine_tuning(profile_of, evidence_of):
     asked = {"evidence": evidence_of()}
     profile = profile_of(**LARGE)
     ample = plan_transfer(profile, AMPLE, **asked)
-    surely = training_cost(ample.request, ample.strategy.steps, shape_of(ample.strategy, profile)).seconds.high
+    surely = training_cost(ample.request, ample.strategy.steps, shape_of(ample.strategy, ample.request)).seconds.high
     both = surely + ample.trial.seconds.high
 
     enough, short = (plan_transfer(profile, Budget(seconds=seconds), **asked) for seconds in (both + 1, both - 1))
