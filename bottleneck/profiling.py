@@ -37,7 +37,7 @@ SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
 SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
-RATES_NOTE, RATES_VERSION = "rates", 3
+RATES_NOTE, RATES_VERSION = "rates", 4
 """The version rises when what is timed changes."""
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
@@ -55,6 +55,7 @@ class Rates:
     train_threads: int
     untrainable: str = ""
     guessed: bool = False
+    freeze_groups: int = 0
 
 
 def profile_run(
@@ -65,19 +66,25 @@ def profile_run(
     *,
     precision: Precision,
     memory_limit: int | None = None,
+    freeze_groups: int = 0,
 ) -> tuple[Profile, Rates]:
     """Return the facts of one run for the planner, and the rates behind them.
 
     Where nearly every row is cached, the rates of an earlier run are reused, so that such a run makes no forward pass.
-    Measuring takes no more than ``memory_limit`` bytes, if any.
+    Measuring takes no more than ``memory_limit`` bytes, if any. The first ``freeze_groups`` layer groups are not to be
+    trained.
     """
     backbone = extractor.backbone
     _, counts = np.unique(labels, return_counts=True)
     rows_cached = count_cached(source, extractor, cache, precision=precision)
     memory = device_memory(extractor.device)  # before anything is measured: torch keeps what that took of a GPU
-    rates = _known_rates(extractor, cache, precision) if rows_cached >= MOSTLY_CACHED * len(source) else None
+    rates = None
+    if rows_cached >= MOSTLY_CACHED * len(source):
+        rates = _known_rates(extractor, cache, precision, freeze_groups=freeze_groups)
     if rates is None:
-        rates = measure_rates(source, extractor, precision=precision, memory_limit=memory_limit)
+        rates = measure_rates(
+            source, extractor, precision=precision, memory_limit=memory_limit, freeze_groups=freeze_groups
+        )
         if not rates.guessed:
             note = {"version": RATES_VERSION, **dataclasses.asdict(rates)}
             cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, note)
@@ -110,7 +117,12 @@ def profile_run(
 
 
 def measure_rates(
-    source: ImageSource, extractor: Extractor, *, precision: Precision, memory_limit: int | None = None
+    source: ImageSource,
+    extractor: Extractor,
+    *,
+    precision: Precision,
+    memory_limit: int | None = None,
+    freeze_groups: int = 0,
 ) -> Rates:
     """Time decoding, the forward pass and a training step on a few images of the source.
 
@@ -131,7 +143,7 @@ def measure_rates(
     readable = [batch.pixels for batch in batches if len(batch.rows)]
     pixels = np.concatenate(readable or [_any_readable(source, extractor, workers=arrangement.workers)])
     forward = _forward_seconds(extractor, pixels, arrangement, precision=precision)
-    train, untrainable = _step_cost(extractor, pixels, memory_limit)
+    train, untrainable = _step_cost(extractor, pixels, memory_limit, freeze_groups)
     guess = StepCost(seconds_per_image=3 * forward, bytes_per_image=0, threads=torch.get_num_threads())
     cost = train or guess
     return Rates(
@@ -143,17 +155,23 @@ def measure_rates(
         train_threads=cost.threads,
         untrainable=untrainable,
         guessed=train is None,
+        freeze_groups=freeze_groups,
     )
 
 
 def _step_cost(
-    extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: int | None
+    extractor: Extractor, pixels: NDArray[np.uint8], memory_limit: int | None, freeze_groups: int
 ) -> tuple[StepCost | None, str]:
     """Return what a training step takes, None if none could be timed, and why none can be taken, if so."""
     backbone = extractor.backbone
     try:
         cost = measure_step(
-            backbone, extractor.device, pixels, room=memory_limit, image_bytes=image_bytes(backbone.preprocess.crop)
+            backbone,
+            extractor.device,
+            pixels,
+            room=memory_limit,
+            image_bytes=image_bytes(backbone.preprocess.crop),
+            freeze_groups=freeze_groups,
         )
     except RuntimeError as exc:
         logger.info("a training step cannot be timed: %s", exc)
@@ -162,9 +180,11 @@ def _step_cost(
     return cost, ""
 
 
-def _known_rates(extractor: Extractor, cache: FeatureCache, precision: Precision) -> Rates | None:
+def _known_rates(
+    extractor: Extractor, cache: FeatureCache, precision: Precision, *, freeze_groups: int
+) -> Rates | None:
     note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
-    asked = {"version": RATES_VERSION, "device": _device_name(extractor.device)}
+    asked = {"version": RATES_VERSION, "device": _device_name(extractor.device), "freeze_groups": freeze_groups}
     if note is None or any(note.get(name) != value for name, value in asked.items()):
         return None
     del note["version"]

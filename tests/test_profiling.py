@@ -68,6 +68,20 @@ def test_step_is_timed_on_as_many_images_as_it_will_have(tiny_backbone):
     assert max(LEARNED_FROM) == 32
 
 
+def test_what_was_timed_with_other_groups_frozen_is_timed_again(tiny_backbone, tmp_path):
+    images, labels = coloured_images(12)
+    extractor, cache = Extractor(tiny_backbone, ExtractionSettings(device="cpu")), FeatureCache(tmp_path)
+    given = (as_image_source(images), labels, extractor, cache)
+    compute_features(given[0], extractor, cache, precision="float32")
+
+    all_learn, frozen, once_more = (
+        profile_run(*given, precision="float32", freeze_groups=n_frozen)[1] for n_frozen in (0, 1, 1)
+    )
+
+    assert (all_learn.freeze_groups, frozen.freeze_groups) == (0, 1)
+    assert frozen == once_more
+
+
 def test_a_guessed_step_is_not_remembered(tiny_backbone, tmp_path):
     images, labels = coloured_images(12)
     extractor, cache = Extractor(tiny_backbone, ExtractionSettings(device="cpu")), FeatureCache(tmp_path)

@@ -75,7 +75,13 @@ def open_run(
     precision = ranks.first(settle_precision(extractor, cache, source))
     watch = start_watch(began, extractor.device, memory, cache, feature_space(backbone, precision))
     profile, rates = profile_run(
-        source, labels, extractor, cache, precision=precision, memory_limit=budget.memory_bytes
+        source,
+        labels,
+        extractor,
+        cache,
+        precision=precision,
+        memory_limit=budget.memory_bytes,
+        freeze_groups=int(classifier.finetune.freeze_groups),
     )
     profile = replace(profile, preparation_seconds=time.monotonic() - began)
     watch.add("preparation", profile.preparation_seconds)

@@ -48,9 +48,17 @@ class NoRoomError(RuntimeError):
 
 
 def measure_step(
-    backbone: Backbone, device: torch.device, pixels: NDArray[np.uint8], *, room: int | None, image_bytes: int
+    backbone: Backbone,
+    device: torch.device,
+    pixels: NDArray[np.uint8],
+    *,
+    room: int | None,
+    image_bytes: int,
+    freeze_groups: int = 0,
 ) -> StepCost:
     """Time steps on some of ``pixels`` (n, 3, h, w), of which one takes ``image_bytes`` without gradients.
+
+    The first ``freeze_groups`` layer groups stay as they are.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def measure_step(
     at_once = images_within(left, image_bytes)
     if not at_once:
         raise NoRoomError("there is no memory for a step within the limit")
-    step = TimedStep(backbone, device, judged=pixels[: min(at_once, JUDGED_IMAGES)])
+    step = TimedStep(backbone, device, judged=pixels[: min(at_once, JUDGED_IMAGES)], freeze_groups=freeze_groups)
     one = an_image = saved_bytes(step, pixels[:1])
     if len(pixels) > 1 and (left is None or 2 * one <= left):
         # What one image has saved is partly weights, as they were folded or cast; a second one adds its own alone.
@@ -104,14 +112,22 @@ def fastest_of_two(work: Work, pixels: NDArray[np.uint8]) -> float:
 
 
 class TimedStep:
-    """Gradients of all layers, in the arithmetic in which the network says the same of ``judged``, and an update."""
+    """Gradients of what learns, in the arithmetic in which the network says the same of ``judged``, and an update."""
 
-    def __init__(self, backbone: Backbone, device: torch.device, *, judged: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, backbone: Backbone, device: torch.device, *, judged: NDArray[np.uint8], freeze_groups: int = 0
+    ) -> None:
         self.preprocess, self.device = backbone.preprocess, device
         network = copied(backbone.network).to(device).eval()
-        self.parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
+        frozen = {name for group in backbone.layer_groups[:freeze_groups] for name in group.parameters}
+        learns = {
+            parameter: name not in frozen
+            for name, parameter in network.named_parameters()
+            if parameter.is_floating_point()
+        }
+        for parameter, does in learns.items():
+            parameter.requires_grad_(does)
+        self.parameters = [parameter for parameter, does in learns.items() if does]
         # Before folding: a folded network's features differ more, and logits, by which training judges, do not.
         images = self.preprocess.normalise(torch.from_numpy(judged).to(device))
         self.precision = choose_precision(network, images)
@@ -131,7 +147,8 @@ class TimedStep:
         images = views.contiguous(memory_format=torch.channels_last)
         with in_precision(self.precision, self.device):
             loss = self.network(images).float().square().mean()
-        loss.backward()
+        if self.parameters:  # else the head alone learns, in no time
+            loss.backward()
         self._wait()
 
     @torch.no_grad()
@@ -141,7 +158,8 @@ class TimedStep:
         The optimizer's arithmetic is written out, because torch's own optimizers import its compiler, which takes
         longer than all that is timed here.
         """
-        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        if self.parameters:
+            nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         for parameter, moment in zip(self.parameters, self.moments, strict=True):
             if parameter.grad is not None:  # a layer that has no part in the features
                 moment.mul_(MOMENTUM).add_(parameter.grad)

@@ -25,6 +25,7 @@ from bottleneck.finetune.step_cost import (
 )
 from bottleneck.timing import Timed
 from tests.conftest import coloured_images
+from tests.finetune.tasks import three_stage_backbone
 
 CPU = torch.device("cpu")
 AMPLE = {"room": None, "image_bytes": 1_000}
@@ -67,6 +68,37 @@ def step_of(network: nn.Module, preprocess: Preprocess) -> TimedStep:
 @pytest.mark.parametrize("preprocess", [SQUARE, TALL])
 def test_images_have_the_size_that_the_backbone_sees(preprocess):
     step_of(OfOneSize(preprocess.crop), preprocess)(pixels_of(4, preprocess.crop))
+
+
+def test_layer_groups_that_are_frozen_get_no_gradients_and_no_update():
+    backbone = three_stage_backbone()
+    pixels, n_groups = pixels_of(4, backbone.preprocess.crop), len(backbone.layer_groups)
+    learning = []
+    for frozen in range(n_groups + 1):
+        step = TimedStep(backbone, CPU, judged=pixels, freeze_groups=frozen)
+        step(pixels)
+        step.update()
+        assert all(parameter.grad is not None for parameter in step.parameters)
+        learning.append(sum(parameter.numel() for parameter in step.parameters))
+
+    sizes = [
+        sum(backbone.network.get_parameter(name).numel() for name in group.parameters)
+        for group in backbone.layer_groups
+    ]
+    assert learning == [sum(sizes[frozen:]) for frozen in range(n_groups + 1)]
+    assert learning[-1] == 0  # the head alone learns, of which nothing is timed
+
+
+def test_what_is_frozen_saves_no_activations():
+    backbone = three_stage_backbone()
+    pixels = pixels_of(4, backbone.preprocess.crop)
+
+    all_learn, last_learns = (
+        measure_step(backbone, CPU, pixels, **AMPLE, freeze_groups=frozen).bytes_per_image
+        for frozen in (0, len(backbone.layer_groups) - 1)
+    )
+
+    assert last_learns < all_learn
 
 
 def test_an_update_does_the_work_of_one_and_moves_nothing():
