@@ -17,7 +17,7 @@ from bottleneck.estimators.planned import planned_settings
 from bottleneck.estimators.run import Probe, Run, plan_run, start_of_finetuning
 from bottleneck.extraction import using_threads
 from bottleneck.finetune import FineTuneSettings
-from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
+from bottleneck.finetune.compare import ALPHAS, HeldOut, compare, counts, gain_of
 from bottleneck.finetune.crossfit import score_path, times_from_the_start
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import facts_of, image_weights
@@ -218,19 +218,12 @@ def try_recipe(fold: Fold, recipe: Recipe, course: Course, *, n_left: int) -> No
     path = fit_path(job, fold.head, fold.train, codes=codes[fold.train], stage=stage, pace=pace)
     scores = score_path(job, probe, fold.head, path, rows=held, codes=codes[held])
     groups = held if probe.groups is None else probe.groups[held]
-    compared = compare(
-        HeldOut(**scores, weights=job.weights[held], groups=groups),
-        z=numbers.acceptance_z,
-    )
+    held_out = HeldOut(**scores, weights=job.weights[held], groups=groups)
+    counted = counts(held_out)
+    gain, standard_error = gain_of(counted[:, -1], counted[:, 0], held_out)
+    alpha = compare(held_out, z=numbers.acceptance_z).alpha
     course.steps = path.steps
-    course.runs.append(
-        TrialRun(
-            regime=recipe.regime,
-            gain=compared.measured,
-            standard_error=compared.standard_error,
-            alpha=compared.alpha,
-        )
-    )
+    course.runs.append(TrialRun(regime=recipe.regime, gain=gain, standard_error=standard_error, alpha=alpha))
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_clear_gain_is_accepted_with_the_best_alpha():
     assert comparison.accepted
     assert comparison.alpha == 0.5
     assert comparison.more_right == pytest.approx(0.18, abs=0.03)
-    assert comparison.gain == pytest.approx(0.1, abs=0.03)
+    assert comparison.gain == pytest.approx(0.18, abs=0.03)
     assert comparison.n_images == 2000
     assert [score.alpha for score in comparison.path] == list(ALPHAS)
 
@@ -110,17 +112,35 @@ def test_the_end_alone_counts_where_the_path_leads_through_nothing():
     assert compare(images, z=0.5, end_alone=True).alpha == 1
 
 
-def test_a_network_that_is_only_surer_is_not_kept():
-    """It must be right on more of the images."""
+@pytest.mark.parametrize("n_lost", [0, 1])
+def test_a_network_that_is_surer_is_kept_unless_it_is_right_on_fewer_images(n_lost):
     correct = random_correct([0.7], n_images=200).repeat(5, axis=1)
+    correct[np.flatnonzero(correct[:, 0])[:n_lost], 1:] = False
     surer = np.where(correct, [0.5, 0.1, 0.1, 0.1, 0.1], 2.0)
     images = HeldOut(correct=correct, log_loss=surer, margin=-surer, weights=np.ones(200, dtype=np.float32))
 
     comparison = compare(images, z=0.5)
 
     assert comparison.measured > 2 * comparison.standard_error
-    assert comparison.more_right == 0
-    assert not comparison.accepted
+    assert comparison.more_right == pytest.approx(-n_lost / 200)
+    assert comparison.accepted is (n_lost == 0)
+
+
+def test_a_network_on_the_way_is_kept_where_the_end_is_no_good():
+    images = held_out(random_correct([0.6, 0.7, 0.72, 0.6, 0.5], n_images=300))
+
+    comparison = compare(images, z=0.5)
+
+    assert comparison.accepted
+    assert comparison.alpha in (0.25, 0.5)
+    assert comparison.measured == pytest.approx(0.08, abs=0.05)
+
+
+def test_one_piece_of_evidence_chooses_for_itself():
+    images = held_out(np.array([[False, False, True, True, True]]))
+
+    assert compare(images, z=0.5).measured > 0
+    assert compare(replace(images, groups=np.array([7])), z=0.5) == compare(images, z=0.5)
 
 
 def test_how_probable_classes_are_tells_more_than_how_many_images_are_right_alone():

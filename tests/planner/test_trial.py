@@ -86,7 +86,7 @@ def test_even_odds_are_tried_where_a_trial_is_cheap_beside_a_wrong_decision(prof
     plan = plan_transfer(profile_of(), AMPLE, evidence=grey)
     chance = predict_gain(grey, profile_of()).chance_above(WORTHWHILE_GAIN)
 
-    assert abs(chance - CHANCE_NEEDED) < 0.2
+    assert abs(chance - CHANCE_NEEDED) < 0.25
     assert "unseen" not in rules(plan)
     assert plan.needs_trial
     assert rules(plan)[rules(plan).index("predicted_gain") + 1] == "trial"
