@@ -124,7 +124,7 @@ def test_what_was_asked_for_is_not_tried(profile_of, evidence_of, strategy):
 
 
 def test_without_the_trial_the_plan_is_the_likelier_decision(profile_of, evidence_of):
-    for all_stages, name in ((0.7, "finetune"), (0.5, "probe")):
+    for all_stages, name in ((0.7, "finetune"), (0.45, "probe")):
         evidence = evidence_of(all_stages_accuracy=all_stages)
         plan = plan_transfer(profile_of(**LARGE), AMPLE, evidence=evidence)
 
