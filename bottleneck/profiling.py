@@ -37,7 +37,7 @@ SAMPLED_IMAGES = 32
 """Images that are decoded and, a batch at a time, sent through the network."""
 SHARES_A_LANE = 4
 """Parts of the sample that each lane decodes: some images are larger than others."""
-RATES_NOTE, RATES_VERSION = "rates", 4
+RATES_NOTE, RATES_VERSION = "rates", 3
 """The version rises when what is timed changes."""
 MOSTLY_CACHED = 0.9
 """Share of rows in the cache from which rates of an earlier run will do; the rest may be images that cannot be read."""
@@ -55,7 +55,6 @@ class Rates:
     train_threads: int
     untrainable: str = ""
     guessed: bool = False
-    freeze_groups: int = 0
 
 
 def profile_run(
@@ -87,7 +86,7 @@ def profile_run(
         )
         if not rates.guessed:
             note = {"version": RATES_VERSION, **dataclasses.asdict(rates)}
-            cache.space(feature_space(backbone, precision)).write_note(RATES_NOTE, note)
+            cache.space(feature_space(backbone, precision)).write_note(rates_note(freeze_groups), note)
     widths = backbone.layer_widths
     n_parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
     profile = Profile(
@@ -155,7 +154,6 @@ def measure_rates(
         train_threads=cost.threads,
         untrainable=untrainable,
         guessed=train is None,
-        freeze_groups=freeze_groups,
     )
 
 
@@ -180,11 +178,16 @@ def _step_cost(
     return cost, ""
 
 
+def rates_note(freeze_groups: int) -> str:
+    """Return the name under which rates are noted."""
+    return f"{RATES_NOTE}-{freeze_groups}-frozen" if freeze_groups else RATES_NOTE
+
+
 def _known_rates(
     extractor: Extractor, cache: FeatureCache, precision: Precision, *, freeze_groups: int
 ) -> Rates | None:
-    note = cache.space(feature_space(extractor.backbone, precision)).read_note(RATES_NOTE)
-    asked = {"version": RATES_VERSION, "device": _device_name(extractor.device), "freeze_groups": freeze_groups}
+    note = cache.space(feature_space(extractor.backbone, precision)).read_note(rates_note(freeze_groups))
+    asked = {"version": RATES_VERSION, "device": _device_name(extractor.device)}
     if note is None or any(note.get(name) != value for name, value in asked.items()):
         return None
     del note["version"]

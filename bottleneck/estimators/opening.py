@@ -19,6 +19,7 @@ from bottleneck.estimators.limits import (
     sizes_before_profile,
 )
 from bottleneck.estimators.parse import open_cache, parse_budget, parse_sample_weight, parse_seed
+from bottleneck.estimators.planned import n_frozen
 from bottleneck.estimators.run import Run
 from bottleneck.estimators.watch import mark_memory, start_watch
 from bottleneck.extraction import ExtractionSettings, Extractor, resolve_device
@@ -81,7 +82,7 @@ def open_run(
         cache,
         precision=precision,
         memory_limit=budget.memory_bytes,
-        freeze_groups=int(classifier.finetune.freeze_groups),
+        freeze_groups=n_frozen(classifier.finetune),
     )
     profile = replace(profile, preparation_seconds=time.monotonic() - began)
     watch.add("preparation", profile.preparation_seconds)

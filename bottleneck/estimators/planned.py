@@ -1,6 +1,7 @@
 """What a plan means for fine-tuning: its settings, and what it is expected to gain."""
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from bottleneck.backbones import Backbone, has_layer_norm
@@ -8,8 +9,8 @@ from bottleneck.estimators.layers import PENULTIMATE
 from bottleneck.finetune import Expected, FineTuneSettings
 from bottleneck.finetune.recipe import checks_rates, choose_optimizer
 from bottleneck.planner import FineTune, Plan, Scratch, Strategy, Wishes
+from bottleneck.planner.evidence import Layers
 from bottleneck.planner.gain import expected_gain
-from bottleneck.planner.records import Layers
 from bottleneck.planner.shapes import finetuning_steps
 
 
@@ -20,17 +21,21 @@ def wishes_of(settings: FineTuneSettings, backbone: Backbone) -> Wishes:
         chosen = {name: getattr(settings, name) for name in names}
         return {name: kind(value) for name, value in chosen.items() if value != "auto"}
 
-    z = settings.acceptance_z
+    z, norm = settings.acceptance_z, has_layer_norm(backbone.network)
     return Wishes(
         **asked(int, "batch_size", "steps", "folds"),
         **asked(float, "lr", "lr_decay", "image_scale"),
         **asked(bool, "more_folds"),
         **asked(str, "optimizer", "refit"),
-        check_rates=checks_rates(
-            settings, has_layer_norm=has_layer_norm(backbone.network), pretrained=backbone.pretrained
-        ),
+        check_rates=checks_rates(settings, has_layer_norm=norm, pretrained=backbone.pretrained),
         accept_z=None if z == "auto" else float(z),
     )
+
+
+def n_frozen(settings: FineTuneSettings) -> int:
+    """Return how many layer groups, from the input, stay as they are: no gradients go through these."""
+    multipliers = settings.group_multipliers or ()
+    return max(int(settings.freeze_groups), sum(1 for _ in takewhile(lambda factor: factor == 0, multipliers)))
 
 
 def expect(plan: Plan, start: tuple[str, ...]) -> Expected | None:
@@ -65,8 +70,8 @@ def planned_settings(settings: FineTuneSettings, strategy: Strategy, backbone: B
     if isinstance(strategy, FineTune):
         planned["image_scale"] = strategy.image_scale
         # The plan's rate and folds are no wishes of the user's.
-        planned["check_rates"] = settings.lr == "auto"
-        planned["more_folds"] = settings.folds == "auto"
+        planned["check_rates"] = bool(settings.lr == "auto")  # numpy's numbers compare to numpy's bool
+        planned["more_folds"] = bool(settings.folds == "auto")
     # The plan's rates are those of SGD; AdamW, with which networks with LayerNorm train, has rates of its own.
     if choose_optimizer(settings, has_layer_norm=has_layer_norm(backbone.network)) == "sgd":
         planned["lr"] = strategy.lr

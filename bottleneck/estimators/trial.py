@@ -33,7 +33,8 @@ from bottleneck.finetune.timing import Ahead
 from bottleneck.heads import LogisticHead
 from bottleneck.images import subset
 from bottleneck.planner import Plan
-from bottleneck.planner.records import Regime, Trial, TrialPlan, TrialRun
+from bottleneck.planner.evidence import Regime, Trial, TrialRun
+from bottleneck.planner.records import TrialPlan
 from bottleneck.planner.trial import TRIAL_HELD_OUT
 
 OVERRUN, PATIENCE = 2.0, 30.0

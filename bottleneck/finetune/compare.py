@@ -143,7 +143,7 @@ def score_proba(
 
 
 def compare(held_out: HeldOut, *, z: float, expected: Expected | None = None, end_alone: bool = False) -> Comparison:
-    """Decide whether fine-tuning is kept: no fewer images are right, and the gain exceeds ``z`` times its doubt.
+    """Decide whether fine-tuning is kept: images count for more, no fewer are right, the gain exceeds ``z`` doubts.
 
     The network that would be delivered is compared. Its alpha is chosen on the same images, and the best of four would
     look better than it is; so each image counts as at the alpha that others choose. ``end_alone``: the end of the path
@@ -220,12 +220,13 @@ def choose_alpha(held_out: HeldOut, expected: Expected | None) -> float:
 def counted_as_others_choose(held_out: HeldOut, expected: Expected | None) -> NDArray[np.float64]:
     """Return what each image counts (n,) at the alpha that is chosen on images of other parts."""
     counted, units = counts(held_out), units_of(held_out)
-    n_parts = min(PARTS, int(units.max()) + 1)
-    if n_parts == 1:
+    n_units = int(units.max()) + 1
+    if n_units == 1:
         return counted[:, -1]
+    part_of = np.random.default_rng(0).permutation(n_units) % PARTS
     found = np.empty(len(units))
-    for part in range(n_parts):
-        inside = units % n_parts == part
+    for part in range(min(PARTS, n_units)):
+        inside = part_of[units] == part
         alpha = choose_alpha(those_of(held_out, ~inside), expected)
         found[inside] = counted[inside, ALPHAS.index(alpha)]
     return found

@@ -320,8 +320,9 @@ def sentence(comparison: Comparison) -> str:
     return (
         f"On {comparison.n_images} images that neither had seen, fine-tuning was right {right:+.1f} points more often "
         f"than the probe ({100 * comparison.probe_accuracy:.1f} %). With how probable the classes were, which counts a "
-        f"quarter, that is {counted:+.1f} points, with a standard error of {100 * comparison.standard_error:.1f}"
-        f"{weighed}; asked for were no fewer images right, and more than {comparison.z:g} times this doubt."
+        f"quarter, and where on the path other images would stop, that is {counted:+.1f} points, with a standard error "
+        f"of {100 * comparison.standard_error:.1f}{weighed}. Asked for were no fewer images right, more points than "
+        f"none, and more than {comparison.z:g} times this doubt."
     )
 
 

@@ -216,7 +216,7 @@ def checks_rates(settings: FineTuneSettings, *, has_layer_norm: bool, pretrained
     knows = pretrained and settings.head == "probe"
     if not knows or settings.adaptive_rates or choose_optimizer(settings, has_layer_norm=has_layer_norm) != "sgd":
         return False
-    return _or(settings.check_rates, settings.lr == "auto")
+    return bool(_or(settings.check_rates, settings.lr == "auto"))
 
 
 def gentler(recipe: Recipe, times: int) -> Recipe:

@@ -72,7 +72,7 @@ def measure_step(
     if not at_once:
         raise NoRoomError("there is no memory for a step within the limit")
     step = TimedStep(backbone, device, judged=pixels[: min(at_once, JUDGED_IMAGES)], freeze_groups=freeze_groups)
-    one = an_image = saved_bytes(step, pixels[:1])
+    one = an_image = max(saved_bytes(step, pixels[:1]), 1)
     if len(pixels) > 1 and (left is None or 2 * one <= left):
         # What one image has saved is partly weights, as they were folded or cast; a second one adds its own alone.
         an_image = max(saved_bytes(step, pixels[:2]) - one, 1)

@@ -13,6 +13,7 @@ from bottleneck.planner.costs import (
     keeps_features,
 )
 from bottleneck.planner.decide import plan_transfer
+from bottleneck.planner.evidence import ProbeEvidence
 from bottleneck.planner.head_costs import n_shift_images
 from bottleneck.planner.health import ClassCount, Finding, ImageSet, ListedImage
 from bottleneck.planner.memory import MemoryShares, RunSizes, network_share, share_out, sizes_of
@@ -24,7 +25,6 @@ from bottleneck.planner.records import (
     Estimate,
     FineTune,
     LinearProbe,
-    ProbeEvidence,
     Profile,
     Reason,
     Request,

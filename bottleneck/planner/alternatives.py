@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
+from math import ceil, sqrt
 
 from bottleneck.planner.costs import (
     Cost,
@@ -13,17 +13,15 @@ from bottleneck.planner.costs import (
     whole_seconds,
 )
 from bottleneck.planner.estimates import at_most
+from bottleneck.planner.evidence import Layers, ProbeEvidence, Regime
 from bottleneck.planner.gain import best_run, finetuned_accuracy, probe_accuracy
 from bottleneck.planner.head_costs import further_head_seconds
 from bottleneck.planner.records import (
     Alternative,
     Estimate,
     FineTune,
-    Layers,
     LinearProbe,
-    ProbeEvidence,
     Profile,
-    Regime,
     Request,
     Scratch,
     StrategyName,
@@ -38,6 +36,7 @@ from bottleneck.planner.shapes import (
     shape_of_finetuning,
     shape_of_scratch,
     shortest_finetuning,
+    trains_with_adamw,
 )
 from bottleneck.planner.wishes import BATCH_SIZE
 from bottleneck.planner.wording import duration, name_of, size
@@ -50,6 +49,8 @@ RECIPES: dict[Regime, tuple[float, float]] = {"near": (0.05, 2.6), "far": (0.1, 
 """Head rate at batch 32 and factor between layer groups (2.6: Howard & Ruder 2018). A cold recipe lost 33 points
 on one far task: far images need hot rates, and early layers that move. Seen with MobileNetV2 on clothing (333 images,
 120 steps, one seed): 0.05 and 2.6 gained 2.7 points on unseen images, 0.02 and 2.6 1.9, 0.05 and 1.3 at most 0.8."""
+ADAMW_LR, ADAMW_DECAY, ADAMW_HEAD = 1e-3, 1 / 0.75, 10.0
+"""The recipe for AdamW, near and far: the head's rate, the factor between layer groups, and that below the head."""
 SMALLER_SCALE, SMALLER_FROM = 5 / 7, 192
 """Training at 160 of 224 pixels takes half the time, and what is learned serves the full side (Touvron et al. 2019,
 Fixing the train-test resolution discrepancy), if not as well: MobileNetV2 on clothing (333 images, 180 steps, one seed)
@@ -179,7 +180,7 @@ def _price_finetune(request: Request) -> Alternative:
         lr_decay=lr_decay,
         regime=regime,
         steps=_steps_within(request, _least_finetuning(request), finetuning_steps(request), shape),
-        batch_size=shape.batch_size,
+        batch_size=request.wishes.batch_size,
         folds=shape.folds,
         accept_z=_accept_z(request),
         image_scale=shape.image_scale,
@@ -189,9 +190,13 @@ def _price_finetune(request: Request) -> Alternative:
 
 
 def rates_of(request: Request, regime: Regime) -> tuple[float, float]:
-    """Return the head's rate and the factor between layer groups: SGD's rates grow with the batch."""
-    wishes, (lr, lr_decay) = request.wishes, RECIPES[regime]
-    return wishes.lr or lr * wishes.batch_size / BATCH_SIZE, wishes.lr_decay or lr_decay
+    """Return the head's rate and the factor between layer groups: rates grow with the batch."""
+    wishes, batches = request.wishes, request.wishes.batch_size / BATCH_SIZE
+    lr, lr_decay = RECIPES[regime]
+    lr *= batches
+    if trains_with_adamw(request):
+        lr, lr_decay = ADAMW_LR * sqrt(batches), ADAMW_DECAY
+    return wishes.lr or lr, wishes.lr_decay or lr_decay
 
 
 def _accept_z(request: Request) -> float:
@@ -236,9 +241,9 @@ def _price_scratch(request: Request) -> Alternative:
     """Price training from random weights, of whose accuracy a probe says nothing."""
     shape = shape_of_scratch(request)
     strategy = Scratch(
-        lr=request.wishes.lr or SCRATCH_LR * shape.batch_size / BATCH_SIZE,
+        lr=request.wishes.lr or SCRATCH_LR * request.wishes.batch_size / BATCH_SIZE,
         steps=_steps_within(request, _least_scratch(request), scratch_steps(request), shape),
-        batch_size=shape.batch_size,
+        batch_size=request.wishes.batch_size,
         folds=shape.folds,
         accept_z=_accept_z(request),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from bottleneck.planner.estimates import plus, times, within
+from bottleneck.planner.evidence import Layers
 from bottleneck.planner.head_costs import fold_head_seconds, further_head_seconds, head_seconds, signal_seconds
 from bottleneck.planner.memory import (
     FLOAT_BYTES,
@@ -13,13 +14,12 @@ from bottleneck.planner.memory import (
     sizes_of,
     training_bytes,
 )
-from bottleneck.planner.records import Estimate, Layers, Profile, Request
+from bottleneck.planner.records import Estimate, Profile, Request
 from bottleneck.planner.shapes import (
     TrainingShape,
     finetuning_steps,
     n_held_out,
     steps_of_trainings,
-    trains_with_adamw,
 )
 from bottleneck.planner.wishes import BATCH_SIZE
 
@@ -105,7 +105,7 @@ def training_cost(request: Request, steps: int, shape: TrainingShape) -> Cost:
     profile, probe, sizes = request.profile, probe_cost(request, "all_stages"), sizes_of(request.profile)
     folds, refit = training_seconds(request, steps, shape)
     least = training_bytes(sizes, on_disk=keeps_features(request))
-    ample = sizes.training_bytes + shape.batch_size * sizes.train_image_bytes
+    ample = sizes.training_bytes + min(shape.batch_size, profile.n_samples) * sizes.train_image_bytes
     return Cost(
         seconds=plus(probe.seconds, plus(folds, refit)),
         # A step goes through its batch in parts where memory is short.
@@ -123,7 +123,7 @@ def training_seconds(request: Request, steps: int, shape: TrainingShape) -> tupl
     profile, folds = request.profile, shape.folds
     in_fold, on_all = steps_of_trainings(steps, shape)
     decoding = VIEWS * profile.n_samples * profile.decode_seconds_per_image if _keeps_decoded(request) else 0.0
-    before = check_images(request) * _seconds_of_image(profile, shape) + decoding
+    before = check_images(profile, shape) * _seconds_of_image(profile, shape) + decoding
     refit = on_all * _seconds_of_step(request, shape)
     all_folds = times(_fold_seconds(request, in_fold, shape), folds)
     return plus(all_folds, within(before, TIME_FACTOR)), within(refit, TIME_FACTOR)
@@ -164,8 +164,10 @@ def anew_seconds(request: Request, steps: int, shape: TrainingShape, *, limit: f
 
 def _fold_seconds(request: Request, in_fold: int, shape: TrainingShape) -> Estimate:
     """Return the time of one fold: its probe, its training, and the scores of what it holds out."""
-    profile, trained = request.profile, in_fold * shape.batch_size
-    scored = n_held_out(profile.n_samples, shape.folds) * BLEND_POINTS
+    profile = request.profile
+    held = n_held_out(profile.n_samples, shape.folds)
+    trained = in_fold * min(shape.batch_size, max(profile.n_samples - held, 1))
+    scored = held * BLEND_POINTS
     decoded = 0 if _keeps_decoded(request) else trained + scored
     seconds = trained * _seconds_of_image(profile, shape) + scored * profile.forward_seconds_per_image
     seconds += decoded * profile.decode_seconds_per_image
@@ -176,7 +178,7 @@ def _seconds_of_step(request: Request, shape: TrainingShape) -> float:
     """Return the time of one step, with its images decoded if they are not kept."""
     profile = request.profile
     decoding = 0.0 if _keeps_decoded(request) else profile.decode_seconds_per_image
-    return shape.batch_size * (_seconds_of_image(profile, shape) + decoding)
+    return min(shape.batch_size, profile.n_samples) * (_seconds_of_image(profile, shape) + decoding)
 
 
 def _seconds_of_image(profile: Profile, shape: TrainingShape) -> float:
@@ -184,15 +186,9 @@ def _seconds_of_image(profile: Profile, shape: TrainingShape) -> float:
     return shape.image_scale**2 * profile.train_seconds_per_image
 
 
-def check_images(request: Request) -> int:
-    """Return the images that count as trained on while it is found out how high rates may be, if it is.
-
-    If nobody says, nothing is found out for AdamW or random weights.
-    """
-    checks = request.wishes.check_rates
-    if checks is None:
-        checks = request.profile.pretrained and not trains_with_adamw(request)
-    return CHECK_STEPS * request.wishes.batch_size if checks else 0
+def check_images(profile: Profile, shape: TrainingShape) -> int:
+    """Return the images that count as trained on while it is found out how high rates may be."""
+    return CHECK_STEPS * min(shape.batch_size, profile.n_samples) if shape.checks_rates else 0
 
 
 def memory_limit(request: Request) -> int:

@@ -13,6 +13,7 @@ from bottleneck.planner.alternatives import (
     list_alternatives,
     scratch_makes_sense,
 )
+from bottleneck.planner.evidence import ProbeEvidence
 from bottleneck.planner.gain import predict_gain
 from bottleneck.planner.parts import predict_costs
 from bottleneck.planner.plan import Plan
@@ -29,7 +30,6 @@ from bottleneck.planner.records import (
     Budget,
     FineTune,
     LinearProbe,
-    ProbeEvidence,
     Profile,
     Reason,
     Request,
@@ -48,8 +48,8 @@ WORTHWHILE_GAIN = 0.01
 """One point: the gain for which the pilot measured delta_multi's AUROC of 0.85."""
 CHANCE_NEEDED = 0.3
 """Choice: a failed attempt costs time, not accuracy, so that the odds may be against it. In the nine cells of
-tests/benchmarks/results/planner_cells.jsonl with the least chance (0.32 to 0.53) fine-tuning, as it is delivered, gained
-1.4 to 12.7 points over the better probe in seven, and nothing in two."""
+tests/benchmarks/results/planner_cells.jsonl with the least chance (0.32 to 0.53) fine-tuning, as it is delivered,
+gained 1.4 to 12.7 points over the better probe in seven, and nothing in two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

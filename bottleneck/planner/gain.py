@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from math import hypot, pi, sin, sqrt
 from statistics import NormalDist, linear_regression
 
-from bottleneck.planner.records import Estimate, Layers, ProbeEvidence, Profile, Trial, TrialRun
+from bottleneck.planner.evidence import Layers, ProbeEvidence, Trial, TrialRun
+from bottleneck.planner.records import Estimate, Profile
 from bottleneck.planner.wording import percent, points
 
 GAIN_SHARE, GAIN_SPREAD = 0.335, 0.315

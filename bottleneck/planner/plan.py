@@ -28,7 +28,7 @@ class Plan:
     Attributes
     ----------
     request : Request
-        The profile, budget, evidence, strategy and seed that the plan was made from.
+        The profile, budget, evidence, strategy, seed and wishes that the plan was made from.
     strategy : LinearProbe, FineTune or Scratch
         The decision so far.
     needs_probe : bool

@@ -2,14 +2,13 @@
 
 from math import ceil, floor
 
-from bottleneck.planner.alternatives import better_probe, looks_far, needed_seconds, shortest_seconds
-from bottleneck.planner.costs import check_images
+from bottleneck.planner.alternatives import ADAMW_HEAD, better_probe, looks_far, needed_seconds, shortest_seconds
+from bottleneck.planner.evidence import ProbeEvidence
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
     Alternative,
     FineTune,
     LinearProbe,
-    ProbeEvidence,
     Profile,
     Reason,
     Request,
@@ -136,10 +135,11 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     grows = shape_of(strategy, request).may_grow and strategy.folds == 1
     once, more = (", if one hold-out decides", ", or on more where these leave it in doubt,") if grows else ("", "")
     whose = "the recipe's" if request.wishes.steps is None else "the"
+    batch = min(strategy.batch_size, n_samples)
     steps = Reason(
         rule="steps",
         sentence=f"{strategy.steps:,} of {whose} {full:,} steps of "
-        f"{strategy.batch_size} images fit the time{once}; about {duration(training.seconds.value)} in all.",
+        f"{batch:,} images fit the time{once}; about {duration(training.seconds.value)} in all.",
     )
     held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
     on = "all images, fold by fold," if strategy.folds > 1 else held_out
@@ -153,12 +153,13 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
 
 def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
     """Say that images are made smaller for training, if they are."""
-    if isinstance(strategy, Scratch) or strategy.image_scale == 1:
+    scale, side = shape_of(strategy, request).image_scale, request.profile.image_side
+    if scale == 1:
         return ()
-    side = request.profile.image_side
+    why = "which leaves time for more steps" if request.wishes.image_scale is None else "as was asked for"
     sentence = (
-        f"Training images have {percent(strategy.image_scale)} of the side of {side} pixels, which leaves time for "
-        "more steps; what is delivered sees the full side."
+        f"Training images have {percent(scale)} of the side of {side} pixels, {why}; what is delivered sees the full "
+        "side."
     )
     return (Reason(rule="smaller_images", sentence=sentence),)
 
@@ -167,16 +168,18 @@ def _rates_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reaso
     """Say with which learning rates, and why with these."""
     if isinstance(strategy, Scratch):
         return ()
-    evidence = request.evidence
-    asked, tried = request.wishes.lr is not None, evidence is not None and evidence.trial is not None
-    why = ", as was asked for" if asked else ", as the trial suggests" if tried else ""
-    if trains_with_adamw(request) and not asked:
-        return (Reason(rule="rates", sentence="The network is trained by AdamW, at learning rates of its own."),)
-    bearable = ", and lower if the network does not bear that" if check_images(request) else ""
-    sentence = (
-        f"The learning rate is {strategy.lr:.2g}, divided by {strategy.lr_decay} for each layer group below the head"
-        f"{why}{bearable}."
-    )
+    wishes, evidence = request.wishes, request.evidence
+    asked = ", as was asked for," if wishes.lr is not None else ","
+    below = f"{strategy.lr_decay:.3g} for each layer group below the head"
+    if trains_with_adamw(request):
+        if wishes.lr_decay is None:
+            below = f"{ADAMW_HEAD:g} below the head and {strategy.lr_decay:.3g} for each further layer group"
+        sentence = f"AdamW trains at a learning rate of {strategy.lr:.2g}{asked} divided by {below}."
+    else:
+        tried = evidence is not None and evidence.trial is not None and (wishes.lr is None or wishes.lr_decay is None)
+        why = ", as the trial suggests" if tried else ""
+        bearable = ", and lower if the network does not bear that" if shape_of(strategy, request).checks_rates else ""
+        sentence = f"The learning rate is {strategy.lr:.2g}{asked} divided by {below}{why}{bearable}."
     return (Reason(rule="rates", sentence=sentence),)
 
 
@@ -231,7 +234,7 @@ def _training_changes(request: Request, chosen: FineTune | Scratch) -> list[Reas
     """Say what would keep a network from being trained or accepted."""
     least = floor(shortest_seconds(request, chosen))
     changes = [Reason(rule="time_budget", sentence=f"A time_budget under {least} leaves no time for it.")]
-    if request.budget.risk == "balanced":
+    if request.budget.risk == "balanced" and request.wishes.accept_z is None:
         changes.append(
             Reason(rule="risk", sentence="risk='safe' keeps the probe unless the network is clearly better.")
         )

@@ -7,7 +7,7 @@ from math import ceil, sqrt
 from typing import Literal
 
 from bottleneck.planner.records import FineTune, Request, Scratch
-from bottleneck.planner.wishes import BATCH_SIZE, NO_WISHES, Wishes
+from bottleneck.planner.wishes import BATCH_SIZE
 
 MIN_STEPS, MAX_STEPS, STEPS_PER_ROOT = 200, 4_000, 25
 FOLD_SHARE = 1 / 3
@@ -36,7 +36,8 @@ class TrainingShape:
     ``folds`` are held out in turn; 1 is one hold-out. ``fold_share``: of the steps of the network that is delivered,
     those that each fold takes; under 1, it may go on from the last fold. ``may_grow``: further folds follow a hold-out
     that leaves it in doubt which is better. ``begins_anew``: the last training does, if there is time for all of its
-    steps. ``image_scale`` is the side of training images as a share of the full one. ``batch_size``: images a step.
+    steps. ``image_scale`` is the side of training images as a share of the full one. ``batch_size``: images a step, at
+    most. ``checks_rates``: it is found out first how high rates may be.
     """
 
     folds: int
@@ -45,6 +46,7 @@ class TrainingShape:
     may_grow: bool = True
     begins_anew: bool = False
     batch_size: int = BATCH_SIZE
+    checks_rates: bool = True
 
 
 def recipe_steps(n_samples: int, batch_size: int = BATCH_SIZE) -> int:
@@ -88,15 +90,19 @@ def shape_of(strategy: FineTune | Scratch, request: Request) -> TrainingShape:
 
 def shape_of_finetuning(request: Request) -> TrainingShape:
     """Return the shape of fine-tuning if there is time: from random weights nothing goes on from a fold."""
-    wishes, refit = request.wishes, how_refitted(request, pretrained=request.profile.pretrained)
+    profile, wishes = request.profile, request.wishes
+    refit = how_refitted(request, pretrained=profile.pretrained)
     grows = wishes.folds is None if wishes.more_folds is None else wishes.more_folds
+    checks = wishes.check_rates
     return TrainingShape(
-        folds=n_folds(request.profile.n_samples, wishes),
+        folds=_folds_of(request),
         fold_share=1.0 if refit == "anew" else FOLD_SHARE,
         image_scale=wishes.image_scale or 1.0,
         may_grow=grows,
         begins_anew=refit == "as_time_allows",
         batch_size=wishes.batch_size,
+        # AdamW's rates depend on all gradients, and with random weights there is nothing to forget.
+        checks_rates=profile.pretrained and not trains_with_adamw(request) if checks is None else checks,
     )
 
 
@@ -104,11 +110,12 @@ def shape_of_scratch(request: Request) -> TrainingShape:
     """Return the shape of training from random weights if there is time."""
     wishes = request.wishes
     return TrainingShape(
-        folds=n_folds(request.profile.n_samples, wishes),
+        folds=_folds_of(request),
         fold_share=1.0 if how_refitted(request, pretrained=False) == "anew" else FOLD_SHARE,
         image_scale=wishes.image_scale or 1.0,
         may_grow=wishes.more_folds is True,
         batch_size=wishes.batch_size,
+        checks_rates=False,
     )
 
 
@@ -129,9 +136,15 @@ def trains_with_adamw(request: Request) -> bool:
     return request.profile.has_layer_norm if asked is None else asked == "adamw"
 
 
-def n_folds(n_samples: int, wishes: Wishes = NO_WISHES) -> int:
-    """Return how many parts are held out in turn; 1 is a single hold-out."""
-    return wishes.folds or (FOLDS if n_samples < CROSS_FIT_BELOW else 1)
+def n_folds(n_samples: int) -> int:
+    """Return how many parts the recipe holds out in turn; 1 is a single hold-out."""
+    return FOLDS if n_samples < CROSS_FIT_BELOW else 1
+
+
+def _folds_of(request: Request) -> int:
+    """Return how many parts are held out in turn: no more than a class has images."""
+    profile, asked = request.profile, request.wishes.folds
+    return n_folds(profile.n_samples) if asked is None else min(asked, profile.largest_class)
 
 
 def n_held_out(n_samples: int, folds: int) -> int:

@@ -13,25 +13,16 @@ from bottleneck.planner.costs import (
     training_cost,
 )
 from bottleneck.planner.estimates import at_most, plus
+from bottleneck.planner.evidence import ProbeEvidence, Regime
 from bottleneck.planner.gain import unseen
 from bottleneck.planner.head_costs import FOLD_SHARE_OF_HEAD, further_share
-from bottleneck.planner.records import (
-    Alternative,
-    Estimate,
-    FineTune,
-    ProbeEvidence,
-    Reason,
-    Regime,
-    Request,
-    TrialPlan,
-)
+from bottleneck.planner.records import Alternative, Estimate, FineTune, Reason, Request, TrialPlan
 from bottleneck.planner.shapes import (
     SHORTEST_FINETUNING,
     finetuning_steps,
     n_held_out,
     shape_of,
     steps_of_trainings,
-    trains_with_adamw,
 )
 from bottleneck.planner.wishes import BATCH_SIZE
 from bottleneck.planner.wording import duration, percent, points
@@ -77,10 +68,9 @@ def shortened(request: Request, evidence: ProbeEvidence, strategy: FineTune) -> 
     least = ceil(LEAST_TRIAL_STEPS * BATCH_SIZE / strategy.batch_size)
     steps = min(in_fold, max(least, ceil(TRIAL_SHARE * strategy.steps)))
     usual = regime_to_train(evidence)
-    # The rates of AdamW are the same near and far.
-    regimes = (usual,) if trains_with_adamw(request) else (usual, OTHER[usual])
+    # Rates that the user settled are the same near and far, as are AdamW's.
     by_rates: dict[tuple[float, float], FineTune] = {}
-    for regime in regimes:
+    for regime in (usual, OTHER[usual]):
         lr, lr_decay = rates_of(request, regime)
         by_rates.setdefault((lr, lr_decay), replace(strategy, regime=regime, lr=lr, lr_decay=lr_decay, steps=steps))
     recipes = tuple(by_rates.values())
@@ -97,7 +87,7 @@ def _trial_seconds(request: Request, evidence: ProbeEvidence, recipes: tuple[Fin
     profile, first, n_runs = request.profile, recipes[0], len(recipes)
     held = min(TRIAL_HELD_OUT, n_held_out(profile.n_samples, first.folds))
     opened = min(profile.n_samples, n_trained_on(profile.n_samples, first) + held)
-    trained_on = n_runs * (first.steps * first.batch_size + check_images(request))
+    trained_on = n_runs * (first.steps * first.batch_size + check_images(profile, shape_of(first, request)))
     trained = trained_on * first.image_scale**2 * profile.train_seconds_per_image
     scored = n_runs * (BLEND_POINTS - 1) * held * profile.forward_seconds_per_image
     decoded = VIEWS * opened * profile.decode_seconds_per_image

@@ -1,6 +1,7 @@
 """What the user has settled about training, so that plans price it and say so."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from bottleneck.errors import wrong_parameter
@@ -59,11 +60,16 @@ class Wishes:
         for param in ("steps", "folds"):
             if getattr(self, param) is not None:
                 check_whole("Wishes", param, getattr(self, param), low=1)
-        for param in ("lr", "lr_decay", "accept_z"):
-            if getattr(self, param) is not None:
-                check_number("Wishes", param, getattr(self, param), low=0)
-        if self.image_scale is not None:
-            check_number("Wishes", "image_scale", self.image_scale, low=0, high=1)
+        for param, high in (("lr", inf), ("lr_decay", inf), ("image_scale", 1)):
+            if (value := getattr(self, param)) is not None:
+                check_number("Wishes", param, value, low=0, high=high)
+                if value == 0:
+                    raise wrong_parameter("Wishes", param, "a number above 0", value)
+        if self.accept_z is not None:
+            check_number("Wishes", "accept_z", self.accept_z, low=0)
+        for param in ("check_rates", "more_folds"):
+            if getattr(self, param) not in (None, True, False) or type(getattr(self, param)) is int:
+                raise wrong_parameter("Wishes", param, "None, True or False", getattr(self, param))
         if self.optimizer not in (None, "sgd", "adamw"):
             raise wrong_parameter("Wishes", "optimizer", "None, 'sgd' or 'adamw'", self.optimizer)
         if self.refit not in (None, "continue", "anew"):

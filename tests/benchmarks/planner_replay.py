@@ -31,8 +31,8 @@ from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.recipe import MOST_GENTLER
 from bottleneck.planner import ProbeEvidence, Profile
 from bottleneck.planner.alternatives import ACCEPT_Z
+from bottleneck.planner.evidence import Layers
 from bottleneck.planner.gain import expected_gain
-from bottleneck.planner.records import Layers
 from tests.benchmarks.planner_cells import FINETUNINGS, Record, unpacked
 
 Clock = Literal["wall", "cpu"]

@@ -89,6 +89,21 @@ def test_layer_groups_that_are_frozen_get_no_gradients_and_no_update():
     assert learning[-1] == 0  # the head alone learns, of which nothing is timed
 
 
+def test_a_step_in_which_the_head_alone_learns_has_a_price_within_a_limit():
+    backbone = three_stage_backbone()
+
+    cost = measure_step(
+        backbone,
+        CPU,
+        pixels_of(1, backbone.preprocess.crop),
+        room=10**9,
+        image_bytes=1_000,
+        freeze_groups=len(backbone.layer_groups),
+    )
+
+    assert cost.seconds_per_image > 0
+
+
 def test_what_is_frozen_saves_no_activations():
     backbone = three_stage_backbone()
     pixels = pixels_of(4, backbone.preprocess.crop)

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from bottleneck.planner import Budget, ProbeEvidence, Profile
-from bottleneck.planner.records import Trial, TrialRun
+from bottleneck.planner.evidence import Trial, TrialRun
 
 AMPLE = Budget(seconds=1e6)
 """Time enough for everything: without a budget of the user's own, training is kept short."""

@@ -224,7 +224,7 @@ def test_all_stages_fall_back_on_the_probe_that_was_better_out_of_fold(delta, ke
 
 
 @pytest.mark.parametrize(("margins", "kept"), [(NO_FURTHER, "probe"), (TO_THE_END, "raw_far")])
-def test_bake_off_keeps_the_probe_unless_the_end_of_the_path_was_better_out_of_fold(margins, kept):
+def test_the_bake_off_looks_at_the_end_of_the_path_alone(margins, kept):
     deliveries = play(records_of("a", margins=margins))[0].deliveries
 
     assert deliveries["bake_off"].accuracy == deliveries[kept].accuracy

@@ -3,6 +3,7 @@ from statistics import fmean, stdev
 
 import pytest
 
+from bottleneck.planner.evidence import Trial, TrialRun
 from bottleneck.planner.gain import (
     GAIN_SHARE,
     GAIN_SPREAD,
@@ -17,7 +18,6 @@ from bottleneck.planner.gain import (
     probe_accuracy,
     unseen,
 )
-from bottleneck.planner.records import Trial, TrialRun
 
 # BYOL Table 3 (Grill et al. 2020): accuracy of the linear probe and gain of fine-tuning, in points.
 TABLE = [

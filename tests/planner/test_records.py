@@ -5,7 +5,7 @@ import pytest
 
 from bottleneck.errors import InvalidInputError
 from bottleneck.planner import Budget, Plan, plan_transfer
-from bottleneck.planner.records import Trial, TrialRun
+from bottleneck.planner.evidence import Trial, TrialRun
 
 
 @pytest.mark.parametrize(

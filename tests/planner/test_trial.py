@@ -10,8 +10,8 @@ from bottleneck.planner import Budget, FineTune, LinearProbe, Plan, plan_transfe
 from bottleneck.planner.alternatives import RECIPES
 from bottleneck.planner.costs import training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
+from bottleneck.planner.evidence import Trial, TrialRun
 from bottleneck.planner.gain import predict_gain
-from bottleneck.planner.records import Trial, TrialRun
 from bottleneck.planner.shapes import shape_of
 from bottleneck.planner.trial import LEAST_TRIAL_STEPS, TRIAL_SHARE, n_trained_on
 from tests.planner.conftest import AMPLE

@@ -4,10 +4,14 @@ import json
 
 import pytest
 
+from bottleneck import FineTuneSettings
 from bottleneck.errors import InvalidInputError
+from bottleneck.estimators.planned import settings_for, wishes_of
+from bottleneck.finetune.groups import recipe_for
 from bottleneck.planner import Budget, Plan, Wishes, plan_transfer
-from bottleneck.planner.alternatives import RECIPES, SMALLER_SCALE
-from bottleneck.planner.costs import check_images
+from bottleneck.planner.alternatives import ADAMW_HEAD, RECIPES, SMALLER_SCALE
+from bottleneck.planner.shapes import shape_of
+from tests.finetune.tasks import three_stage_backbone
 from tests.planner.conftest import AMPLE
 
 SMALL = {"n_samples": 300, "smallest_class": 20, "largest_class": 40, "rows_cached": 0}
@@ -36,6 +40,10 @@ def plan_with(profile_of, evidence_of):
         ({"steps": 1.5}, "an int of at least 1"),
         ({"folds": 0}, "an int of at least 1"),
         ({"lr": -1.0}, "a number of at least 0"),
+        ({"lr": 0.0}, "a number above 0"),
+        ({"image_scale": 0}, "a number above 0"),
+        ({"check_rates": "no"}, "None, True or False"),
+        ({"more_folds": 1}, "None, True or False"),
         ({"image_scale": 1.5}, "a number between 0 and 1"),
         ({"optimizer": "adam"}, "None, 'sgd' or 'adamw'"),
         ({"refit": "later"}, "None, 'continue' or 'anew'"),
@@ -101,23 +109,67 @@ def test_rates_are_checked_and_named_as_training_does_it(plan_with):
     plans = {
         "recipe": plan_with(),
         "wished": plan_with(lr=0.3, check_rates=False),
-        "adamw": plan_with(optimizer="adamw"),
-        "layer norm": plan_with({"has_layer_norm": True}),
+        "adamw": plan_with(optimizer="adamw", batch_size=128),
+        "layer norm": plan_with({"has_layer_norm": True}, lr=0.002, lr_decay=2.0),
         "sgd": plan_with({"has_layer_norm": True}, optimizer="sgd"),
     }
     said = {name: sentences(plan)["rates"] for name, plan in plans.items()}
+    checks = {name: shape_of(plan.strategy, plan.request).checks_rates for name, plan in plans.items()}
 
-    assert {name: check_images(plan.request) for name, plan in plans.items()} == {
-        "recipe": 256,
-        "wished": 0,
-        "adamw": 0,
-        "layer norm": 0,
-        "sgd": 256,
-    }
-    assert "lower if the network does not bear that" in said["recipe"]
-    assert said["wished"].endswith("is 0.3, divided by 1.3 for each layer group below the head, as was asked for.")
-    assert said["adamw"] == said["layer norm"] == "The network is trained by AdamW, at learning rates of its own."
-    assert said["sgd"] == said["recipe"]
+    assert checks == {"recipe": True, "wished": False, "adamw": False, "layer norm": False, "sgd": True}
+    assert said["recipe"] == said["sgd"]
+    assert said["recipe"].endswith("for each layer group below the head, and lower if the network does not bear that.")
+    assert said["wished"].endswith("is 0.3, as was asked for, divided by 1.3 for each layer group below the head.")
+    assert said["adamw"] == (
+        "AdamW trains at a learning rate of 0.002, divided by 10 below the head and 1.33 for each further layer group."
+    )
+    assert said["layer norm"].endswith("0.002, as was asked for, divided by 2 for each layer group below the head.")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("batch_size", [16, 32, 128])
+def test_the_rates_of_a_plan_are_those_of_training(plan_with, optimizer, batch_size):
+    asked, backbone = FineTuneSettings(optimizer=optimizer, batch_size=batch_size), three_stage_backbone()
+    plan = plan_with(**{name: getattr(wishes_of(asked, backbone), name) for name in ("optimizer", "batch_size")})
+
+    done = recipe_for(backbone, settings_for(plan, asked, backbone), n_images=plan.request.profile.n_samples)
+
+    *_, second, last, head = done.learning_rates
+    first = ADAMW_HEAD if optimizer == "adamw" else plan.strategy.lr_decay
+    assert head == pytest.approx(plan.strategy.lr)
+    assert (head / last, last / second) == pytest.approx((first, plan.strategy.lr_decay))
+
+
+def test_a_batch_has_no_more_images_than_there_are_to_learn_from(plan_with):
+    whole, larger = (plan_with(SMALL, batch_size=batch_size, steps=400) for batch_size in (300, 4_096))
+
+    assert larger.chosen.seconds == whole.chosen.seconds
+    assert larger.chosen.memory_bytes == whole.chosen.memory_bytes
+    assert "steps of 300 images" in sentences(larger)["steps"]
+
+
+def test_no_more_folds_are_priced_than_a_class_has_images(plan_with):
+    most, more = (plan_with(SMALL, folds=folds).chosen.seconds for folds in (40, 1_000))
+
+    assert more == most
+
+
+def test_smaller_images_that_were_asked_for_are_not_explained_by_time(profile_of, evidence_of):
+    plan = plan_transfer(
+        profile_of(pretrained=False),
+        AMPLE,
+        evidence=evidence_of(),
+        strategy="scratch",
+        wishes=Wishes(image_scale=0.5),
+    )
+
+    assert "50.0 % of the side of 224 pixels, as was asked for" in sentences(plan)["smaller_images"]
+
+
+def test_who_settled_how_clearly_a_network_must_win_is_told_of_no_other_way(plan_with):
+    rules = [[reason.rule for reason in plan.what_would_change] for plan in (plan_with(), plan_with(accept_z=0.5))]
+
+    assert ["risk" in found for found in rules] == [True, False]
 
 
 def test_a_trial_of_rates_that_are_settled_is_one_run(profile_of, evidence_of):
