@@ -1,6 +1,5 @@
 """The training loop: a ladder of fit_loop, run_epoch and train_step."""
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,12 +8,13 @@ from bottleneck.extraction import Precision
 from bottleneck.finetune.average import WeightAverage, Weights, weights_of
 from bottleneck.finetune.batches import LabelledRows, shuffled_batches
 from bottleneck.finetune.checkpoints import Checkpoints
+from bottleneck.finetune.divergence import check_not_diverged
 from bottleneck.finetune.groups import build_optimizer, let_learn
 from bottleneck.finetune.interrupts import kept_waiting, raise_again
 from bottleneck.finetune.job import EpochRecord, Job
 from bottleneck.finetune.precision import choose_precision
 from bottleneck.finetune.probe_network import ProbeNetwork
-from bottleneck.finetune.resume import FEW_IMAGES, Course, bytes_of, go_on_from, take_snapshot
+from bottleneck.finetune.resume import Course, bytes_of, go_on_from, take_snapshot
 from bottleneck.finetune.schedules import Pace, n_open_groups, rate_factor
 from bottleneck.finetune.step import Training, train_step
 from bottleneck.progress import Progress
@@ -22,19 +22,11 @@ from bottleneck.progress import Progress
 CHECKED_IMAGES = 16
 """Images whose logits must be the same in the faster arithmetic."""
 
-KNOWS, FORGOTTEN = 0.8, 0.93
-"""A network whose loss began below the first share of what guessing costs, and lies above the second, has forgotten
-what it knew: its rates are too high for it. Seen at the rates for far images: MobileNetV2 (clothing, 200 images) came
-to 0.95 of the logarithm of the number of classes within sixty steps, and stayed there; where these rates were good,
-the mean over an epoch was 0.86 of it at most (embedded backbone, turned digits), and fell again."""
-RISE = 0.2
-"""Of the logarithm of the number of classes: where one of them is rare, guessing costs little and losses are noisy."""
-ASTRAY = 2.5
-"""One that knows little, with random weights nothing, may do so many times worse than guessing for a while."""
 
-
-def start_training(job: Job, network: ProbeNetwork, learned: LabelledRows, *, stage: str, pace: Pace) -> Training:
-    """Return a training that has done no step yet."""
+def start_training(
+    job: Job, network: ProbeNetwork, learned: LabelledRows, *, stage: str, pace: Pace, origin: Weights | None = None
+) -> Training:
+    """Return a training that has done no step yet; ``origin`` are the weights that the network has."""
     return Training(
         job=job,
         stage=stage,
@@ -44,6 +36,7 @@ def start_training(job: Job, network: ProbeNetwork, learned: LabelledRows, *, st
         precision=precision_of(job, network, learned),
         pace=pace,
         learned=learned,
+        origin=origin,
     )
 
 
@@ -131,12 +124,11 @@ def run_epoch(
     job, epoch = training.job, course.epoch
     rates = open_groups(training, epoch=epoch, n_done=course.n_steps)
     batches = shuffled_batches(job, training.learned, epoch=epoch, first=course.n_steps)
-    guessing = training.learned.guessing_loss
     for batch, position in zip(batches, positions, strict=False):
         course.factor = rate_factor(position, warmup_fraction=job.recipe.warmup_fraction)
         loss, n_correct = train_step(training, batch, epoch=epoch, factor=course.factor)
         course.note(loss, n_correct, n_seen=len(batch.rows), step=training.pace.step)
-        check_not_diverged(course, guessing=guessing, n_classes=training.learned.n_classes)
+        check_not_diverged(training, course)
         after_step()
         rate = rates[-1] * course.factor
         shown = f"loss {course.loss:.3f}, accuracy {course.accuracy:.3f}, lr {rate:.2g}"
@@ -151,24 +143,6 @@ def run_epoch(
         accuracy=course.accuracy,
         learning_rates=tuple(rate * course.factor for rate in rates),
     )
-
-
-def check_not_diverged(course: Course, *, guessing: float, n_classes: int) -> None:
-    """Raise if the network has forgotten what it knew, as it does where rates are too high for it.
-
-    Raises
-    ------
-    FloatingPointError
-        It has.
-    """
-    if course.first_loss < KNOWS * guessing:
-        allowed = max(FORGOTTEN * guessing, course.first_loss + RISE * math.log(n_classes))
-    else:
-        allowed = ASTRAY * max(guessing, course.first_loss)
-    if course.n_seen_in_all > FEW_IMAGES and course.recent_loss > allowed:
-        raise FloatingPointError(
-            f"the loss rose from {course.first_loss:.2f} to {course.recent_loss:.2f} by step {course.step}"
-        )
 
 
 def open_groups(training: Training, *, epoch: int, n_done: int = 0) -> tuple[float, ...]:

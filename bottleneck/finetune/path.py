@@ -68,7 +68,8 @@ def fit_path(
     if begin is not None:
         network.load_state_dict(begin)
         take_weights_of_first(job.ranks, network)
-    training = start_training(job, network, learned, stage=stage, pace=pace)
+    origin = start if begin is None else begin
+    training = start_training(job, network, learned, stage=stage, pace=pace, origin=origin)
     end = run_training(training)
     job.timing.step = pace.step_seconds
     return Path(network=network, start=start, end=end, steps=pace.step)

@@ -12,20 +12,18 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bottleneck.backbones import Backbone
-from bottleneck.extraction import in_precision
 from bottleneck.finetune.batches import LabelledRows, Lesson, prepare_lesson, shuffled_batches
+from bottleneck.finetune.divergence import RISE
 from bottleneck.finetune.groups import build_optimizer, let_learn, members_of
 from bottleneck.finetune.job import Job
-from bottleneck.finetune.loop import RISE
 from bottleneck.finetune.memory import MicroBatch
 from bottleneck.finetune.probe_network import ProbeNetwork, build_network
 from bottleneck.finetune.ranks import ALONE
 from bottleneck.finetune.recipe import MOST_GENTLER, Recipe, gentler
 from bottleneck.finetune.schedules import Pace
-from bottleneck.finetune.step import Training, compute_gradients
+from bottleneck.finetune.step import Training, compute_gradients, loss_of
 from bottleneck.heads import LogisticHead
 
 N_BATCHES = 4
@@ -114,14 +112,3 @@ def times_for(training: Training, lesson: Lesson) -> int:
         times = MOST_GENTLER
     origin.back()
     return times
-
-
-@torch.no_grad()
-def loss_of(training: Training, lesson: Lesson) -> float:
-    """Return the mean loss of a batch, infinite where it is no number."""
-    job, total = training.job, 0.0
-    for part in job.micro_batch.parts(len(lesson.images)):
-        with in_precision(training.precision, job.device):
-            logits: Tensor = training.network(lesson.images[part]).float()
-        total += float(functional.cross_entropy(logits, lesson.targets[part], reduction="sum")) / lesson.n_images
-    return total if math.isfinite(total) else math.inf

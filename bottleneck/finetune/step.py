@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bottleneck.extraction import Precision, in_precision, is_out_of_memory
-from bottleneck.finetune.average import WeightAverage
+from bottleneck.finetune.average import WeightAverage, Weights
 from bottleneck.finetune.batches import Batch, LabelledRows, Lesson, prepare_lesson
 from bottleneck.finetune.job import Job
 from bottleneck.finetune.probe_network import ProbeNetwork
@@ -19,7 +19,10 @@ from bottleneck.finetune.schedules import Pace
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Training:
-    """One training of ``network``. Without an ``average`` the last weights are the result."""
+    """One training of ``network``, which began with the weights ``origin``, if these are known.
+
+    Without an ``average`` the last weights are the result.
+    """
 
     job: Job
     stage: str
@@ -29,6 +32,7 @@ class Training:
     precision: Precision
     pace: Pace
     learned: LabelledRows
+    origin: Weights | None = None
     gradients: GradientAverage = field(default_factory=GradientAverage)
 
 
@@ -103,6 +107,17 @@ def add_up_gradients(training: Training, lesson: Lesson) -> tuple[float, int]:
         total += torch.stack([loss.detach(), n_correct])
     value, n_correct_in_all = total.tolist()
     return value, round(n_correct_in_all)
+
+
+@torch.no_grad()
+def loss_of(training: Training, lesson: Lesson) -> float:
+    """Return what a lesson adds to the mean loss of its batch, infinite where that is no number; nothing moves."""
+    job, total = training.job, 0.0
+    for part in job.micro_batch.parts(len(lesson.images)):
+        with in_precision(training.precision, job.device):
+            logits: Tensor = training.network(lesson.images[part]).float()
+        total += float(functional.cross_entropy(logits, lesson.targets[part], reduction="sum")) / lesson.n_images
+    return total if math.isfinite(total) else math.inf
 
 
 def adapt_rates(optimizer: torch.optim.Optimizer) -> None:
