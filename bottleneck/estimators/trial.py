@@ -23,7 +23,6 @@ from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import facts_of, image_weights
 from bottleneck.finetune.job import Job, open_job
 from bottleneck.finetune.memory import MicroBatch
-from bottleneck.finetune.mirror import check_mirroring
 from bottleneck.finetune.path import fit_path, share_of_time
 from bottleneck.finetune.probe import Probe as FoldProbe
 from bottleneck.finetune.probe import codes_of, take_rows
@@ -52,7 +51,6 @@ class Fold:
     job: Job
     probe: FoldProbe
     head: LogisticHead
-    flip: bool
     n_samples: int
     train: NDArray[np.int64]
     held: NDArray[np.int64]
@@ -182,12 +180,10 @@ def open_fold(run: Run, start: Probe, features: FrozenFeatures, settings: FineTu
         history=[],
     )
     job = replace(job, ranks=run.ranks, micro_batch=MicroBatch(images_at_once(run)))
-    flip = check_mirroring(job, probe).allowed if recipe.check_flip else recipe.flip
     return Fold(
         job=job,
         probe=probe,
         head=head,
-        flip=flip,
         n_samples=len(rows),
         train=np.searchsorted(used, np.sort(train)),
         held=np.searchsorted(used, np.sort(held)),
@@ -206,7 +202,8 @@ def try_recipe(fold: Fold, recipe: Recipe, course: Course, *, n_left: int) -> No
     """
     probe, held = fold.probe, fold.held
     numbers = recipe_for(fold.job.backbone, recipe.settings, n_images=fold.n_samples)
-    job = replace(fold.job, recipe=replace(numbers, flip=fold.flip))
+    # As in the first fold of fine-tuning: whether images may be mirrored is not known yet.
+    job = replace(fold.job, recipe=replace(numbers, flip=numbers.flip and not numbers.check_flip))
     lowered = gentler(job.recipe, times_from_the_start(job, probe, fold.head, fold.train))
     if any(np.allclose(lowered.learning_rates, rates) for rates in course.tried):
         return  # lowered to what the network bears, both recipes may be the same one
@@ -221,7 +218,7 @@ def try_recipe(fold: Fold, recipe: Recipe, course: Course, *, n_left: int) -> No
     groups = held if probe.groups is None else probe.groups[held]
     held_out = HeldOut(**scores, weights=job.weights[held], groups=groups)
     counted = counts(held_out)
-    gain, standard_error = gain_of(counted[:, -1], counted[:, 0], held_out)
+    gain, standard_error = gain_of(counted[:, -1] - counted[:, 0], held_out)
     alpha = compare(held_out, z=numbers.acceptance_z).alpha
     course.steps = path.steps
     course.runs.append(TrialRun(regime=recipe.regime, gain=gain, standard_error=standard_error, alpha=alpha))

@@ -154,13 +154,15 @@ def compare(held_out: HeldOut, *, z: float, expected: Expected | None = None, en
     counted, path = counts(held_out), path_scores(held_out)
     alpha = 1.0 if end_alone else choose_alpha(held_out, expected)
     index = ALPHAS.index(alpha)
-    honest = counted[:, -1] if end_alone else counted_as_others_choose(held_out, expected)
-    measured, standard_error = gain_of(honest, counted[:, 0], held_out)
+    at_the_end = counted[:, -1] - counted[:, 0]
+    measured, standard_error = gain_of(
+        at_the_end if end_alone else gains_as_others_choose(held_out, expected), held_out
+    )
     gain, doubt = weighed(measured, standard_error, expected, share=SHARES[index])
     gain = min(gain, 1 - path[0].accuracy)
     more_right = path[index].accuracy - path[0].accuracy
     accepted = more_right >= 0 and measured > 0 and gain > z * doubt
-    at_the_end, error_there = gain_of(counted[:, -1], counted[:, 0], held_out)
+    gain_there, error_there = gain_of(at_the_end, held_out)
     return Comparison(
         n_images=len(held_out.weights),
         probe_accuracy=path[0].accuracy,
@@ -173,7 +175,7 @@ def compare(held_out: HeldOut, *, z: float, expected: Expected | None = None, en
         alpha=alpha if accepted else 0.0,
         path=path,
         accepted=accepted,
-        in_doubt=abs(at_the_end) < IN_DOUBT_Z * error_there,
+        in_doubt=abs(gain_there) < IN_DOUBT_Z * error_there,
         expected=expected,
     )
 
@@ -183,13 +185,13 @@ def counts(held_out: HeldOut) -> NDArray[np.float64]:
     return (1 - PROBABILITY_COUNTS) * held_out.correct + PROBABILITY_COUNTS * np.exp(-held_out.log_loss)
 
 
-def gain_of(values: NDArray[np.float64], of_probe: NDArray[np.float64], held_out: HeldOut) -> tuple[float, float]:
-    """Return by how much larger values (n,) of images are than those of the probe, and the standard error of that.
+def gain_of(gains: NDArray[np.float64], held_out: HeldOut) -> tuple[float, float]:
+    """Return the mean gain of images (n,), and the standard error of that.
 
     Images that all agree on still leave a doubt of one image, or group.
     """
     units = units_of(held_out)
-    gain, standard_error = mean_and_se(values - of_probe, held_out.weights, units)
+    gain, standard_error = mean_and_se(gains, held_out.weights, units)
     return gain, max(standard_error, float(1 / (units.max() + 1)))
 
 
@@ -212,18 +214,19 @@ def choose_alpha(held_out: HeldOut, expected: Expected | None) -> float:
     """Return the alpha above 0 with the largest gain, as far as images and what was expected tell."""
     smooth = smoothed(counts(held_out))
     gains = [
-        weighed(*gain_of(smooth[:, index], smooth[:, 0], held_out), expected, share=SHARES[index])[0]
+        weighed(*gain_of(smooth[:, index] - smooth[:, 0], held_out), expected, share=SHARES[index])[0]
         for index in range(1, len(ALPHAS))
     ]
-    return ALPHAS[1 + int(np.argmax(gains))]
+    # Where alphas are equally good rounding must not choose.
+    return ALPHAS[1 + int(np.argmax(np.round(gains, 9)))]
 
 
-def counted_as_others_choose(held_out: HeldOut, expected: Expected | None) -> NDArray[np.float64]:
-    """Return what each image counts (n,) at the alpha that is chosen on images of other parts, on average of splits."""
+def gains_as_others_choose(held_out: HeldOut, expected: Expected | None) -> NDArray[np.float64]:
+    """Return the gain (n,) of each image at the alpha that images of other parts choose, on average of splits."""
     counted, units = counts(held_out), units_of(held_out)
-    n_units = int(units.max()) + 1
+    gains, n_units = counted - counted[:, :1], int(units.max()) + 1
     if n_units == 1:
-        return counted[:, -1]
+        return gains[:, -1]
     n_splits, rng = min(SPLITS, max(1, MOST_CHOICES // n_units)), np.random.default_rng(0)
     found = np.zeros(len(units))
     for _ in range(n_splits):
@@ -231,7 +234,7 @@ def counted_as_others_choose(held_out: HeldOut, expected: Expected | None) -> ND
         for part in range(min(PARTS, n_units)):
             inside = part_of[units] == part
             alpha = choose_alpha(those_of(held_out, ~inside), expected)
-            found[inside] += counted[inside, ALPHAS.index(alpha)] / n_splits
+            found[inside] += gains[inside, ALPHAS.index(alpha)] / n_splits
     return found
 
 

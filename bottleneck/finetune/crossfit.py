@@ -16,6 +16,7 @@ from bottleneck.finetune.batches import rows_to_learn
 from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import ALPHAS, SCORES, HeldOut, gain_of, score_proba
 from bottleneck.finetune.job import Job
+from bottleneck.finetune.mirror import MirrorCheck, Mirroring
 from bottleneck.finetune.path import Path, fit_path, predict_proba, share_of_time
 from bottleneck.finetune.probe import Probe, codes_of, take_rows
 from bottleneck.finetune.rates import times_to_lower
@@ -41,6 +42,9 @@ FEW_GROUPS = 5
 LAST, RATES = "network of the last fold", "rates"
 """The names by which its weights are kept, and how often rates were lowered before training."""
 
+MIRRORED = "mirrored_correct"
+"""The name by which it is kept on which mirror images a network was right that saw none in training."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,13 +53,15 @@ class CrossFitted:
     """What the folds gave.
 
     Predictions of held-out images, the steps that each fine-tuning took and those that one on all images has now, how
-    often rates were lowered, and the weights of the last fold if they may be trained further.
+    often rates were lowered, whether mirror images may be learned from, if that was to be found out, and the weights of
+    the last fold if they may be trained further.
     """
 
     held_out: HeldOut
     steps: int
     steps_on_all: int
     gentler: int
+    mirror: MirrorCheck | None = None
     last: Weights | None = None
 
 
@@ -65,6 +71,7 @@ class SoFar:
 
     steps: int
     last: Snapshot | None
+    mirroring: Mirroring
     gentler: int = 0
     parts: list[HeldOut] = field(default_factory=list)
 
@@ -74,10 +81,21 @@ def sure(held_out: HeldOut) -> bool:
     return False
 
 
-def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = sure) -> CrossFitted:
+def cross_fit(
+    job: Job,
+    probe: Probe,
+    *,
+    mirroring: Mirroring | None = None,
+    in_doubt: Callable[[HeldOut], bool] = sure,
+    refused: Callable[[HeldOut], bool] = sure,
+) -> CrossFitted:
     """Fine-tune in each fold that is used and score its held-out images along the path.
 
     Where the recipe allows it, further folds follow as long as those held out leave it ``in_doubt`` which is better.
+    Where it is to be found out whether images may be mirrored, and ``mirroring`` does not say it, they are not at
+    first, and what was learned is looked at on mirror images: if these may be learned from, further folds do, and one
+    follows in any case if without them fine-tuning would be ``refused``.
+
     Rates that are too high for the network are lowered. Where a training diverges all the same, or the first one, at
     rates that were not lowered, is clearly worse than the probe, it and those after it have lower ones.
 
@@ -91,23 +109,35 @@ def cross_fit(job: Job, probe: Probe, *, in_doubt: Callable[[HeldOut], bool] = s
         Fewer than two images can be held out.
     """
     folds, n_used = folds_to_hold_out(job, probe)
-    so_far = SoFar(steps=job.recipe.fold_steps, last=job.kept(LAST))
+    so_far = SoFar(
+        steps=job.recipe.fold_steps,
+        last=job.kept(LAST),
+        mirroring=mirroring or Mirroring(settled=not job.recipe.check_flip),
+    )
     for fold in range(n_used):
         hold_out(job, probe, folds, so_far, fold=fold, n_used=n_used)
     if job.recipe.cross_fit.may_grow:
-        hold_out_more(job, probe, folds, so_far, n_used=n_used, in_doubt=in_doubt)
+        hold_out_more(job, probe, folds, so_far, n_used=n_used, in_doubt=in_doubt, refused=refused)
     last = None if so_far.last is None else so_far.last.tensors
     return CrossFitted(
         held_out=joined(so_far.parts),
         steps=so_far.steps,
         steps_on_all=steps_on_all(job.recipe, so_far.steps),
         gentler=so_far.gentler,
+        mirror=so_far.mirroring.check,
         last=last,
     )
 
 
 def hold_out_more(
-    job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, n_used: int, in_doubt: Callable[[HeldOut], bool]
+    job: Job,
+    probe: Probe,
+    folds: Folds,
+    so_far: SoFar,
+    *,
+    n_used: int,
+    in_doubt: Callable[[HeldOut], bool],
+    refused: Callable[[HeldOut], bool],
 ) -> None:
     """Hold out further folds as long as it is in doubt which is better, and there is time.
 
@@ -115,7 +145,9 @@ def hold_out_more(
     """
     for fold in range(n_used, len(folds)):
         known = job.kept(stage_of(fold, n_used)) is not None
-        if not in_doubt(joined(so_far.parts)) or not (known or has_time_for_more(job, probe, so_far)):
+        held_out = joined(so_far.parts)
+        undecided = in_doubt(held_out) or (so_far.mirroring.adds_to(job.recipe) and refused(held_out))
+        if not undecided or not (known or has_time_for_more(job, probe, so_far)):
             return
         try:
             hold_out(job, probe, folds, so_far, fold=fold, n_used=n_used)
@@ -155,6 +187,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
     """Fine-tune on what a fold does not hold out, or take what that gave before the job was stopped."""
     train, held = np.flatnonzero(folds.train[fold]), np.flatnonzero(folds.held_out[fold])
     n_folds, stage = max(n_used, fold + 1), stage_of(fold, n_used)
+    job = replace(job, recipe=so_far.mirroring.in_next_fold(job.recipe))
     kept = job.kept(stage)
     if kept is None:
         began = job.clock()
@@ -181,6 +214,7 @@ def hold_out(job: Job, probe: Probe, folds: Folds, so_far: SoFar, *, fold: int, 
     elif job.timing.step == 0:
         job.timing.take(kept.facts["timing"])
     so_far.parts.append(held_out_of(job, probe, kept, rows=held))
+    so_far.mirroring.note(so_far.parts[-1], kept.tensors.get(MIRRORED))
     # Later folds are no longer and no faster than this one, so that what is delivered is what was compared.
     so_far.steps, so_far.gentler = kept.facts["steps"], kept.facts["gentler"]
 
@@ -251,7 +285,7 @@ def check_not_lost(job: Job, probe: Probe, rows: NDArray[np.int64], kept: Snapsh
     """
     held_out = held_out_of(job, probe, kept, rows=rows)
     right = held_out.correct.astype(float)
-    gain, standard_error = gain_of(right[:, -1], right[:, 0], held_out)
+    gain, standard_error = gain_of(right[:, -1] - right[:, 0], held_out)
     if gain < -LOST_Z * standard_error:
         raise FloatingPointError(f"on {len(rows)} images held out it was {100 * -gain:.1f} points worse than the probe")
 
@@ -274,6 +308,9 @@ def fit_fold(
     pace = share_of_time(job, steps, ahead)
     path = fit_path(job, head, train, codes=codes[train], stage=stage, pace=pace)
     scores = score_path(job, probe, head, path, rows=held, codes=codes[held])
+    if job.recipe.check_flip and not job.recipe.flip:
+        guessed = predict_proba(job, path.at(1.0), held, mirrored=True).argmax(axis=1)
+        scores[MIRRORED] = guessed == codes[held]
     return path, Snapshot(
         facts={"steps": path.steps}, tensors={name: torch.from_numpy(each) for name, each in scores.items()}
     )
@@ -303,7 +340,7 @@ def what_is_ahead(recipe: Recipe, n_folds: int, *, n_held: int, n_images: int, f
     last = steps_on_all(recipe, recipe.fold_steps) / recipe.fold_steps
     if further and recipe.refit != "anew":
         last = LEAST_FURTHER
-    n_scored = n_folds * n_held * (len(ALPHAS) - 1)
+    n_scored = n_folds * n_held * (len(ALPHAS) - 1 + recipe.check_flip)
     return Ahead(trainings=n_folds + last, heads=n_folds - 1, images=n_scored + min(CHECKED_IMAGES, n_images))
 
 

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from bottleneck.backbones import Backbone
 from bottleneck.errors import FallbackWarning
-from bottleneck.finetune.checkpoints import Snapshot
 from bottleneck.finetune.compare import Comparison, Expected, compare
 from bottleneck.finetune.crossfit import CrossFitted, cross_fit, whole_hand_off
 from bottleneck.finetune.delivery import best_network
@@ -22,7 +21,7 @@ from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.identity import digest, with_checkpoints
 from bottleneck.finetune.job import EpochRecord, Job, open_job
 from bottleneck.finetune.memory import MicroBatch
-from bottleneck.finetune.mirror import MirrorCheck, check_mirroring
+from bottleneck.finetune.mirror import MirrorCheck, mirroring_before
 from bottleneck.finetune.path import check_time_left
 from bottleneck.finetune.probe import Probe, ProbeFeatures, codes_of, take_rows
 from bottleneck.finetune.probe_network import as_backbone, as_head
@@ -34,7 +33,6 @@ from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource, subset
 from bottleneck.progress import ProgressCallback, silent
 
-MIRROR_CHECK = "mirror check"
 GOES_ON = "The same call goes on from the checkpoint in {}."
 
 
@@ -168,7 +166,6 @@ def finetune(
         groups=None if groups is None else groups[rows],
     )
     history: list[EpochRecord] = []
-    mirror: MirrorCheck | None = None
     job: Job | None = None
     began = clock()
     try:
@@ -193,10 +190,7 @@ def finetune(
                 job = kept_in(Path(checkpoint_dir), job, probe, subset(source, rows), workers=workers)
             if not job.has_checkpoint:
                 check_time_left(job, head, whole_hand_off(recipe, n_images=len(rows)))
-            if recipe.check_flip:
-                mirror = kept_mirror_check(job, probe)
-                job = replace(job, recipe=replace(recipe, flip=mirror.allowed))
-            return compare_and_deliver(job, probe, mirror, expected=expected, began=began)
+            return compare_and_deliver(job, probe, expected=expected, began=began)
     except STOPS as stop:
         if isinstance(stop, KeyboardInterrupt) and ranks.count > 1:
             raise  # each is interrupted at another step, so there is nothing that all could go on with
@@ -212,7 +206,7 @@ def finetune(
         history=tuple(history),
         comparison=None,
         message=message,
-        mirror=mirror,
+        mirror=None,
         resumable=resumable,
         fold_seconds=0.0 if job is None else job.timing.folds,
         refit_seconds=0.0 if job is None else job.timing.refit,
@@ -236,16 +230,6 @@ def kept_in(folder: Path, job: Job, probe: Probe, source: ImageSource, *, worker
     )
 
 
-def kept_mirror_check(job: Job, probe: Probe) -> MirrorCheck:
-    """Find out whether images may be mirrored, unless that was done before the job was stopped."""
-    kept = job.kept(MIRROR_CHECK)
-    if kept is not None:
-        return MirrorCheck(**kept.facts)
-    mirror = check_mirroring(job, probe)
-    job.keep({MIRROR_CHECK: Snapshot(facts=asdict(mirror))})
-    return mirror
-
-
 def facts_of(probe: Probe, recipe: Recipe, *, seed: int) -> dict[str, object]:
     """Return what all ranks must have been given alike."""
     return {
@@ -265,15 +249,19 @@ def image_weights(probe: Probe) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def compare_and_deliver(
-    job: Job, probe: Probe, mirror: MirrorCheck | None, *, expected: Expected | None, began: float
-) -> FineTuneResult:
+def compare_and_deliver(job: Job, probe: Probe, *, expected: Expected | None, began: float) -> FineTuneResult:
     """Fine-tune in folds; if that beats the probe, deliver what came of it."""
     from_nothing = job.recipe.fresh_head or not job.backbone.pretrained
     weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
-    cross_fitted = cross_fit(job, probe, in_doubt=lambda held_out: weigh(held_out).in_doubt)
+    cross_fitted = cross_fit(
+        job,
+        probe,
+        mirroring=mirroring_before(job, probe),
+        in_doubt=lambda held_out: weigh(held_out).in_doubt,
+        refused=lambda held_out: not weigh(held_out).accepted,
+    )
     job.timing.folds = job.clock() - began
-    also = f"{about_rates(job, cross_fitted)}{about(mirror)}{went_on(job)}"
+    also = f"{about_rates(job, cross_fitted)}{about(cross_fitted.mirror)}{went_on(job)}"
     comparison = weigh(cross_fitted.held_out)
     if not comparison.accepted:
         return FineTuneResult(
@@ -283,10 +271,11 @@ def compare_and_deliver(
             history=tuple(job.history),
             comparison=comparison,
             message=f"The linear probe is kept. {sentence(comparison)}{also}",
-            mirror=mirror,
+            mirror=cross_fitted.mirror,
             fold_seconds=job.timing.folds,
         )
-    lasting = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
+    flip = job.recipe.flip if cross_fitted.mirror is None else cross_fitted.mirror.allowed
+    lasting = replace(job, recipe=replace(gentler(job.recipe, cross_fitted.gentler), flip=flip))
     delivered = best_network(lasting, probe, cross_fitted, comparison)
     took = f"{delivered.steps} steps, alpha {comparison.alpha:g}"
     job.timing.refit = job.clock() - began - job.timing.folds
@@ -301,7 +290,7 @@ def compare_and_deliver(
         history=tuple(job.history),
         comparison=comparison,
         message=f"Fine-tuning ({took}) is kept. {sentence(comparison)}{also}",
-        mirror=mirror,
+        mirror=cross_fitted.mirror,
         resumable=delivered.resumable,
         fold_seconds=job.timing.folds,
         refit_seconds=job.timing.refit,
@@ -348,6 +337,7 @@ def about(mirror: MirrorCheck | None) -> str:
     if mirror is None or mirror.allowed:
         return ""
     return (
-        f" Training images were not mirrored: a probe was right on {100 * mirror.accuracy:.1f} % of "
-        f"{mirror.n_images} unseen images, and on {100 * mirror.mirrored_accuracy:.1f} % of their mirror images."
+        f" Training images were not mirrored: what was learned without mirror images was right on "
+        f"{100 * mirror.accuracy:.1f} % of {mirror.n_images} unseen images, and on "
+        f"{100 * mirror.mirrored_accuracy:.1f} % of their mirror images."
     )

@@ -62,8 +62,9 @@ class FineTuneSettings:
         Smallest share of the image that a random crop keeps; 1 switches crops off.
         "auto": 0.5, and 0.75 below 200 images.
     flip : bool or "auto"
-        Mirror half of the training images. "auto": unless the probe recognises mirrored images clearly less often,
-        because left and right tell the classes apart.
+        Mirror half of the training images. "auto": not in the first fold; then unless the network of that fold, which
+        has seen no mirror images, recognises these clearly less often, because left and right tell the classes apart.
+        Below 100 images probes tell that before the first fold.
     augment : "auto", "crop" or "trivial"
         Crops and flips only, or TrivialAugment after them: one random change of geometry or colour an image [3]_.
         "auto": "trivial" from 1,000 images on.

@@ -22,14 +22,18 @@ from bottleneck.finetune.delivery import check_delivered, how_to_begin, path_on_
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import Job, open_job
-from bottleneck.finetune.mirror import check_mirroring
+from bottleneck.finetune.mirror import judge_mirroring, mirroring_before
 from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
 from bottleneck.finetune.probe import Probe
+from bottleneck.finetune.probe_network import build_network
 from bottleneck.finetune.recipe import MOST_GENTLER, gentler, lowered
 from bottleneck.heads import LogisticHead
 from bottleneck.images import ImageSource
 from bottleneck.progress import silent
+
+MIRROR_FOLDS, MOST_LEARNED, MOST_MIRRORED = 3, 2000, 500
+"""One image in so many is predicted by a probe of the others, and how many suffice for it and to see a loss."""
 
 
 class Timing(Protocol):
@@ -85,7 +89,7 @@ class Stopped:
 
 
 def open_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> tuple[Job, Probe]:
-    """Decode the images, and find out whether they may be mirrored."""
+    """Decode the images."""
     run = given.run
     recipe = recipe_for(run.extractor.backbone, settings, n_images=len(run.labels))
     probe = Probe(head=given.head, features=given.features, labels=run.labels, sample_weight=np.ones(len(run.labels)))
@@ -104,9 +108,26 @@ def open_in_parts(given: TrainingSet, settings: FineTuneSettings, watch: Timing)
             progress=silent,
             history=[],
         )
-    with watch.timing("mirror"):
-        flip = check_mirroring(job, probe).allowed
-    return replace(job, recipe=replace(recipe, flip=flip)), probe
+    return job, probe
+
+
+def is_mirrored_as_well(job: Job, probe: Probe) -> bool:
+    """Say whether a probe of some images recognises the mirror images of others about as often as these.
+
+    This is all that who trains only once can know of whether images may be mirrored.
+    """
+    rng = np.random.default_rng(job.seed)
+    folds = probe.deal_folds(MIRROR_FOLDS, rng)
+    learned = rng.permutation(np.flatnonzero(folds.train[0]))[:MOST_LEARNED]
+    held = rng.permutation(np.flatnonzero(folds.held_out[0]))[:MOST_MIRRORED]
+    head = probe.refitted_on(np.sort(learned), seed=job.seed)
+    recipe = replace(job.recipe, fresh_head=False)
+    network = build_network(job.backbone, head, recipe=recipe, device=job.device).eval()
+    plain, mirrored = (
+        head.classes_[predict_proba(job, network, held, mirrored=mirrored).argmax(axis=1)] == probe.labels[held]
+        for mirrored in (False, True)
+    )
+    return judge_mirroring(plain, mirrored, job.weights[held]).allowed
 
 
 def finetune_in_parts(
@@ -114,15 +135,22 @@ def finetune_in_parts(
 ) -> Tuned:
     """Fine-tune in folds, compare with the probe, and train on all images whatever the comparison says."""
     job, probe = open_in_parts(given, settings, watch)
-    flip, held_out, comparison, path, before = job.recipe.flip, None, None, None, 0
+    flip, held_out, comparison, path, before = False, None, None, None, 0
     with noting_divergence() as folds, watch.timing("folds"):
         weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected)
-        cross_fitted = cross_fit(job, probe, in_doubt=lambda held_out: weigh(held_out).in_doubt)
+        cross_fitted = cross_fit(
+            job,
+            probe,
+            mirroring=mirroring_before(job, probe),
+            in_doubt=lambda held_out: weigh(held_out).in_doubt,
+            refused=lambda held_out: not weigh(held_out).accepted,
+        )
+        flip = cross_fitted.mirror is None or cross_fitted.mirror.allowed
         held_out = cross_fitted.held_out
         comparison = weigh(held_out)
     if comparison is None:
         return Tuned(steps=job.recipe.steps, flip=flip, stopped=folds.why)
-    job = replace(job, recipe=gentler(job.recipe, cross_fitted.gentler))
+    job = replace(job, recipe=replace(gentler(job.recipe, cross_fitted.gentler), flip=flip))
     with noting_divergence() as stopped:
         with watch.timing("refit"):
             begins = how_to_begin(job, cross_fitted)
@@ -150,6 +178,8 @@ def finetune_in_parts(
 def finetune_plainly(given: TrainingSet, settings: FineTuneSettings, watch: Timing) -> Tuned:
     """Fine-tune on all images from the probe, at rates lowered until they hold, without a comparison."""
     job, probe = open_in_parts(given, settings, watch)
+    with watch.timing("mirror"):
+        job = replace(job, recipe=replace(job.recipe, flip=is_mirrored_as_well(job, probe)))
     times, path = 0, None
     while path is None:
         with noting_divergence() as training, watch.timing(f"training {times}"):

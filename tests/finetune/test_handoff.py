@@ -270,7 +270,7 @@ def test_no_time_leaves_the_probe(colours):
 def test_too_little_time_leaves_the_probe_and_most_of_the_time():
     slow = slow_task(WorkClock(), learning=1.0)
 
-    with pytest.warns(FallbackWarning, match=r"need more than 566\.7 s, and 299\.3 s are left"):
+    with pytest.warns(FallbackWarning, match=r"need more than 586\.7 s, and 299\.3 s are left"):
         result = run(slow.task, deadline=300.0, clock=slow.clock)
 
     assert_probe_kept(result, slow.task)
@@ -325,7 +325,7 @@ def assert_in_time(*, seed: int) -> bool:
         ends = ends[: int(folds)]
     else:
         assert len(ends) == folds + result.accepted
-    assert max(end.learning_rates[-1] for end in ends) < 0.1 / 8
+    assert max(end.learning_rates[-1] for end in ends) < 0.1 / 5
     return True
 
 
@@ -385,7 +385,7 @@ def test_flips_that_change_labels_are_left_out_and_the_message_says_so():
 
     assert result.mirror is not None
     assert not result.mirror.allowed
-    assert "Training images were not mirrored: a probe was right on 100.0 % of 20 unseen images" in result.message
+    assert "what was learned without mirror images was right on 100.0 % of 60 unseen images" in result.message
     assert told.mirror is None
     assert told.comparison == result.comparison
 

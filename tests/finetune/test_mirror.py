@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
-from bottleneck.finetune.mirror import check_mirroring, judge_mirroring
+from bottleneck.finetune.compare import HeldOut
+from bottleneck.finetune.crossfit import cross_fit
+from bottleneck.finetune.mirror import Mirroring, check_with_probes, judge_mirroring, mirroring_before
 from tests.finetune.tasks import SIDE, Task, make_job, make_task, probe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,12 +68,13 @@ def seeing_sides():
 
 
 @pytest.mark.parametrize("sided", [True, False])
-def test_probe_finds_out_whether_left_and_right_tell_classes_apart(seeing_sides, sided):
+def test_probes_find_out_whether_left_and_right_tell_classes_apart(seeing_sides, sided):
     task: Task = make_task(*edges(90, sided=sided), seeing_sides)
 
-    check = check_mirroring(make_job(task), probe_of(task))
+    check = check_with_probes(make_job(task), probe_of(task))
 
     assert check.allowed is not sided
+    assert check.n_images == 90
     assert check.accuracy > 0.9
     assert (check.mirrored_accuracy < 0.1) is sided
 
@@ -78,4 +82,75 @@ def test_probe_finds_out_whether_left_and_right_tell_classes_apart(seeing_sides,
 def test_check_is_the_same_with_the_same_seed(seeing_sides):
     task = make_task(*edges(60, sided=True), seeing_sides)
 
-    assert check_mirroring(make_job(task), probe_of(task)) == check_mirroring(make_job(task), probe_of(task))
+    checks = [check_with_probes(make_job(task, seed=3), probe_of(task)) for _ in range(2)]
+
+    assert checks[0] == checks[1]
+
+
+@pytest.mark.parametrize(
+    ("n_images", "flip", "settled"), [(60, "auto", True), (120, "auto", False), (120, False, True)]
+)
+def test_probes_decide_for_few_images_and_nobody_where_it_was_said(seeing_sides, n_images, flip, settled):
+    task = make_task(*edges(n_images, sided=True), seeing_sides)
+
+    before = mirroring_before(make_job(task, flip=flip), probe_of(task))
+
+    assert before.settled is settled
+    assert (before.check is None) is (n_images > 100)
+
+
+def part_of(n_images: int, n_correct: int) -> HeldOut:
+    correct = (np.arange(n_images) < n_correct)[:, None].repeat(5, axis=1)
+    loss = np.where(correct, 0.1, 2.0)
+    return HeldOut(correct=correct, log_loss=loss, margin=-loss, weights=np.ones(n_images, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("n_images", "n_mirrored_correct", "mirrors"),
+    [(60, 50, True), (60, 30, False), (40, 40, False)],  # alike, clearly worse, too few to say
+)
+def test_folds_learn_from_mirror_images_once_one_without_them_showed_that_they_may(
+    colours, n_images, n_mirrored_correct, mirrors
+):
+    recipe = make_job(colours).recipe
+    mirroring = Mirroring()
+
+    first = mirroring.in_next_fold(recipe)
+    mirroring.note(part_of(n_images, 50), torch.arange(n_images) < n_mirrored_correct)
+    second, adds = mirroring.in_next_fold(recipe), mirroring.adds_to(recipe)
+    mirroring.note(part_of(n_images, 50), None)
+
+    assert (first.flip, first.check_flip) == (False, True)
+    assert (second.flip, adds) == (mirrors, mirrors)
+    assert not mirroring.adds_to(recipe)  # which the second one did if it may
+    assert mirroring.check.n_images == n_images
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_what_was_said_of_mirror_images_is_done_in_every_fold(colours, flip):
+    recipe = make_job(colours, flip=flip).recipe
+
+    done = Mirroring(settled=True).in_next_fold(recipe)
+
+    assert (done.flip, done.check_flip) == (flip, False)
+
+
+@pytest.mark.parametrize("sided", [True, False])
+def test_the_network_of_a_fold_finds_out_too(seeing_sides, sided):
+    task: Task = make_task(*edges(150, sided=sided), seeing_sides)
+
+    fitted = cross_fit(make_job(task, steps=60), probe_of(task))
+
+    assert fitted.mirror is not None
+    assert fitted.mirror.allowed is not sided
+    assert (fitted.mirror.n_images, fitted.mirror.accuracy) == (50, pytest.approx(1, abs=0.1))
+
+
+@pytest.mark.parametrize(("refused", "sided", "n_parts"), [(True, False, 100), (False, False, 50), (True, True, 50)])
+def test_what_is_refused_without_mirror_images_is_tried_with_them_if_it_may(seeing_sides, refused, sided, n_parts):
+    task: Task = make_task(*edges(150, sided=sided), seeing_sides)
+
+    fitted = cross_fit(make_job(task, steps=30), probe_of(task), refused=lambda _: refused)
+
+    assert len(fitted.held_out.weights) == n_parts
+    assert fitted.mirror.n_images == 50

