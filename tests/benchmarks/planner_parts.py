@@ -22,7 +22,7 @@ from bottleneck.finetune.delivery import check_delivered, how_to_begin, path_on_
 from bottleneck.finetune.groups import recipe_for
 from bottleneck.finetune.handoff import image_weights
 from bottleneck.finetune.job import Job, open_job
-from bottleneck.finetune.mirror import judge_mirroring, mirroring_before
+from bottleneck.finetune.mirror import PROBE_Z, judge_mirroring, mirroring_before
 from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
 from bottleneck.finetune.probe import Probe
@@ -127,7 +127,7 @@ def is_mirrored_as_well(job: Job, probe: Probe) -> bool:
         head.classes_[predict_proba(job, network, held, mirrored=mirrored).argmax(axis=1)] == probe.labels[held]
         for mirrored in (False, True)
     )
-    return judge_mirroring(plain, mirrored, job.weights[held]).allowed
+    return judge_mirroring(plain, mirrored, job.weights[held], z=PROBE_Z).allowed
 
 
 def finetune_in_parts(

@@ -17,7 +17,7 @@ def right_on(n_correct: int) -> np.ndarray:
 
 
 def test_clear_loss_on_mirror_images_forbids_them():
-    check = judge_mirroring(right_on(90), right_on(60), ONES)
+    check = judge_mirroring(right_on(90), right_on(60), ONES, z=2.0)
 
     assert not check.allowed
     assert (check.accuracy, check.mirrored_accuracy, check.n_images) == (pytest.approx(0.9), pytest.approx(0.6), 100)
@@ -26,17 +26,17 @@ def test_clear_loss_on_mirror_images_forbids_them():
 
 @pytest.mark.parametrize("correct, mirrored", [(90, 90), (90, 88), (60, 90)])
 def test_loss_within_chance_and_gains_allow_them(correct: int, mirrored: int):
-    assert judge_mirroring(right_on(correct), right_on(mirrored), ONES).allowed
+    assert judge_mirroring(right_on(correct), right_on(mirrored), ONES, z=2.0).allowed
 
 
 def test_loss_on_every_image_is_no_chance():
-    assert not judge_mirroring(right_on(100), right_on(0), ONES).allowed
+    assert not judge_mirroring(right_on(100), right_on(0), ONES, z=2.0).allowed
 
 
 def test_images_count_by_their_weights():
     weights = np.where(np.arange(100) < 60, 1, 0).astype(np.float32)
 
-    check = judge_mirroring(right_on(90), right_on(60), weights)
+    check = judge_mirroring(right_on(90), right_on(60), weights, z=2.0)
 
     assert check.allowed
     assert check.accuracy == 1
