@@ -41,14 +41,18 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bottleneck.errors import TransferWarning
-from tests.benchmarks.planner_cells import BACKBONES, STRATEGIES, Cell, Record, load_named, run_cell
+from tests.benchmarks.planner_cells import BACKBONES, FINETUNINGS, STRATEGIES, Cell, Record, load_named, run_cell
 from tests.benchmarks.planner_replay import NEEDED, play
 from tests.benchmarks.planner_summary import draw_frontier, policy_lines, signal_lines
 from tests.benchmarks.planner_tasks import SIZES, TASKS, draw, task_images
 
-VERSION = 4
+VERSION = 5
 """From 3 to 4 the training on all images of fine-tunings with a comparison, of 100 images and more with all steps of
-the recipe, begins with the probe once more; the folds before it and the other strategies are the same."""
+the recipe, begins with the probe once more; the folds before it and the other strategies are the same. From 4 to 5
+fine-tunings with a comparison begin without mirror images, and what they learned tells whether these are used (below
+100 images three folds of probes do); probes and trainings without a comparison are the same."""
+UNCHANGED_SINCE = {strategy: 5 if strategy in FINETUNINGS else 4 for strategy in STRATEGIES}
+"""The version from which records of a strategy are those of today."""
 DEFAULT_STRATEGIES = NEEDED
 """What a replay needs. Training from scratch is for the largest cells alone, and asked for by name."""
 FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
@@ -80,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="no cell begins after so many")
     parser.add_argument("--summarise", action="store_true", help="replay planners on the records")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="with --summarise: seconds to count")
+    parser.add_argument("--version", type=int, default=VERSION, help="with --summarise: which records to replay")
     parser.add_argument("--figure", type=Path, help="with --summarise: draw regret against cost")
     return parser.parse_args()
 
@@ -87,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 def fill_table(arguments: argparse.Namespace) -> None:
     """Run what the records do not have yet."""
     began = time.monotonic()
-    done = {key_of(record) for record in read_records(arguments.records) if "error" not in record}
+    done = {key_of(record) for record in read_records(arguments.records, VERSION) if "error" not in record}
     for cell in cells(arguments):
         if time.monotonic() - began > arguments.limit_seconds:
             return
@@ -132,10 +137,16 @@ def key_of(record: Record) -> tuple[str, str, int, int, str]:
     return record["task"], record["backbone"], record["n"], record["seed"], record["strategy"]
 
 
-def read_records(paths: list[Path]) -> list[Record]:
-    """Return the records of earlier runs of this version."""
+def read_records(paths: list[Path], version: int) -> list[Record]:
+    """Return the records of earlier runs of one version; of today's, those that have not changed since as well."""
     lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
-    return [record for record in map(json.loads, lines) if record["version"] == VERSION]
+    return [record for record in map(json.loads, lines) if is_of(record, version)]
+
+
+def is_of(record: Record, version: int) -> bool:
+    """Say whether a record is one of this version, or is the same in it."""
+    oldest = UNCHANGED_SINCE[record["strategy"]] if version == VERSION else version
+    return bool(oldest <= record["version"] <= version)
 
 
 def append(path: Path, record: Record) -> None:
@@ -146,7 +157,7 @@ def append(path: Path, record: Record) -> None:
 
 def summarise(arguments: argparse.Namespace) -> None:
     """Print what planners would have made of the records, and draw it if asked."""
-    played = play(read_records(arguments.records), clock=arguments.clock)
+    played = play(read_records(arguments.records, arguments.version), clock=arguments.clock)
     cells_asked = [
         cell
         for cell in played

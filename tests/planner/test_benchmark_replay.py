@@ -1,6 +1,7 @@
 """Replaying policies on records: regret, harm and cost as they are defined, checked against cells made by hand."""
 
 import base64
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bottleneck.planner import ProbeEvidence, Profile
+from tests.benchmarks.planner import VERSION, read_records
 from tests.benchmarks.planner_cells import Record, packed
 from tests.benchmarks.planner_gain_fit import describe_signals, fit_delivered, learned_policy
 from tests.benchmarks.planner_policies import POLICIES, always, planner, rule_of_thumb
@@ -252,6 +254,20 @@ def test_planner_and_rule_of_thumb_choose_from_the_record_alone():
     assert choose_all(cells, planner, None) == ["finetune_far", "probe"]
     assert choose_all(cells, rule_of_thumb, None) == ["scratch", "raw_near"]
     np.testing.assert_allclose(score(cells, ["scratch", "raw_near"]).accuracy, [0.75, 0.7])  # no scratch: raw_far
+
+
+def test_what_did_not_change_since_is_read_with_the_records_of_today(tmp_path):
+    file = tmp_path / "cells.jsonl"
+    stored = [("probe", 3), ("probe", 4), ("finetune_far", 4), ("finetune_far", 5)]
+    file.write_text("".join(f"{json.dumps({'strategy': name, 'version': version})}\n" for name, version in stored))
+
+    read = {
+        version: [(record["strategy"], record["version"]) for record in read_records([file], version)]
+        for version in (3, 4, VERSION)
+    }
+
+    assert VERSION == 5
+    assert read == {3: stored[:1], 4: stored[1:3], 5: [stored[1], stored[3]]}
 
 
 def test_a_dataset_that_is_left_out_is_not_learned_from():
