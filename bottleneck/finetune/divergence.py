@@ -63,11 +63,13 @@ def loss_without_training(training: Training, course: Course) -> float:
     # Dropout draws from the global generators, and the next step is to draw what it would have drawn.
     with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
         network.load_state_dict(training.origin)
-        for epoch, batch in recent_batches(training, course):
-            lesson = prepare_lesson(job, batch, n_classes=training.learned.n_classes, epoch=epoch)
-            loss = float(job.ranks.sum(np.array([loss_of(training, lesson)]))[0])
-            untrained.note(loss, 0, n_seen=len(batch.rows), step=0)
-        network.load_state_dict(reached)
+        try:
+            for epoch, batch in recent_batches(training, course):
+                lesson = prepare_lesson(job, batch, n_classes=training.learned.n_classes, epoch=epoch)
+                loss = float(job.ranks.sum(np.array([loss_of(training, lesson)]))[0])
+                untrained.note(loss, 0, n_seen=len(batch.rows), step=0)
+        finally:  # a checkpoint of what stops this must hold what was reached
+            network.load_state_dict(reached)
     training.pace.leave_out(job.clock() - began)
     return untrained.recent_loss
 

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from bottleneck.backbones import Backbone
 from bottleneck.errors import FallbackWarning
-from bottleneck.finetune.compare import Comparison, Expected, compare
+from bottleneck.finetune.compare import Comparison, Expected, HeldOut, compare
 from bottleneck.finetune.crossfit import CrossFitted, cross_fit, whole_hand_off
 from bottleneck.finetune.delivery import best_network
 from bottleneck.finetune.groups import recipe_for
@@ -253,13 +253,7 @@ def compare_and_deliver(job: Job, probe: Probe, *, expected: Expected | None, be
     """Fine-tune in folds; if that beats the probe, deliver what came of it."""
     from_nothing = job.recipe.fresh_head or not job.backbone.pretrained
     weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected, end_alone=from_nothing)
-    cross_fitted = cross_fit(
-        job,
-        probe,
-        mirroring=mirroring_before(job, probe),
-        in_doubt=lambda held_out: weigh(held_out).in_doubt,
-        refused=lambda held_out: not weigh(held_out).accepted,
-    )
+    cross_fitted = cross_fit_until_clear(job, probe, weigh)
     job.timing.folds = job.clock() - began
     also = f"{about_rates(job, cross_fitted)}{about(cross_fitted.mirror)}{went_on(job)}"
     comparison = weigh(cross_fitted.held_out)
@@ -274,9 +268,7 @@ def compare_and_deliver(job: Job, probe: Probe, *, expected: Expected | None, be
             mirror=cross_fitted.mirror,
             fold_seconds=job.timing.folds,
         )
-    flip = job.recipe.flip if cross_fitted.mirror is None else cross_fitted.mirror.allowed
-    lasting = replace(job, recipe=replace(gentler(job.recipe, cross_fitted.gentler), flip=flip))
-    delivered = best_network(lasting, probe, cross_fitted, comparison)
+    delivered = best_network(as_folds_say(job, cross_fitted), probe, cross_fitted, comparison)
     took = f"{delivered.steps} steps, alpha {comparison.alpha:g}"
     job.timing.refit = job.clock() - began - job.timing.folds
     if delivered.stopped:
@@ -295,6 +287,23 @@ def compare_and_deliver(job: Job, probe: Probe, *, expected: Expected | None, be
         fold_seconds=job.timing.folds,
         refit_seconds=job.timing.refit,
     )
+
+
+def cross_fit_until_clear(job: Job, probe: Probe, weigh: Callable[[HeldOut], Comparison]) -> CrossFitted:
+    """Fine-tune in as many folds as it takes to tell what is better, and whether images may be mirrored."""
+    return cross_fit(
+        job,
+        probe,
+        mirroring=mirroring_before(job, probe),
+        in_doubt=lambda held_out: weigh(held_out).in_doubt,
+        refused=lambda held_out: not weigh(held_out).accepted,
+    )
+
+
+def as_folds_say(job: Job, cross_fitted: CrossFitted) -> Job:
+    """Return the job for the last training: with rates that held, and mirror images if these may be learned from."""
+    flip = job.recipe.flip if cross_fitted.mirror is None else cross_fitted.mirror.allowed
+    return replace(job, recipe=replace(gentler(job.recipe, cross_fitted.gentler), flip=flip))
 
 
 def sentence(comparison: Comparison) -> str:

@@ -104,10 +104,9 @@ class Recipe:
     ``pretrained``: whether layers begin with weights worth keeping. ``learning_rates``: one a layer group from the
     input, then the head's; 0 is frozen. ``steps``: those of the network that is delivered, of which the fold that it
     began in takes ``fold_steps``. ``check_rates``: they are lowered before training if they are too high for the
-    network. ``check_flip``: images are mirrored only once it was
-    seen that their labels allow it. ``mixup``, ``cutmix``, ``ema``: 0 is
-    off. ``refit``: with what the last training, on all images, begins: the network of the last fold, the probe, or the
-    probe if there is time for all of the steps.
+    network. ``check_flip``: images are mirrored only once it was seen that their labels allow it. ``mixup``,
+    ``cutmix``, ``ema``: 0 is off. ``refit``: with what the last training, on all images, begins: the network of the
+    last fold, the probe, or the probe if there is time for all of the steps.
     """
 
     optimizer: Optimizer

@@ -17,12 +17,11 @@ from bottleneck.estimators.run import Run
 from bottleneck.extraction.extract import decode_min_side
 from bottleneck.finetune import Comparison, Expected, FineTuneSettings
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
-from bottleneck.finetune.crossfit import cross_fit
 from bottleneck.finetune.delivery import check_delivered, how_to_begin, path_on_all, path_to
 from bottleneck.finetune.groups import recipe_for
-from bottleneck.finetune.handoff import image_weights
+from bottleneck.finetune.handoff import as_folds_say, cross_fit_until_clear, image_weights
 from bottleneck.finetune.job import Job, open_job
-from bottleneck.finetune.mirror import PROBE_Z, judge_mirroring, mirroring_before
+from bottleneck.finetune.mirror import PROBE_Z, judge_mirroring
 from bottleneck.finetune.path import Path, predict_proba
 from bottleneck.finetune.pixels import StreamedPixels
 from bottleneck.finetune.probe import Probe
@@ -138,19 +137,13 @@ def finetune_in_parts(
     flip, held_out, comparison, path, before = False, None, None, None, 0
     with noting_divergence() as folds, watch.timing("folds"):
         weigh = partial(compare, z=job.recipe.acceptance_z, expected=expected)
-        cross_fitted = cross_fit(
-            job,
-            probe,
-            mirroring=mirroring_before(job, probe),
-            in_doubt=lambda held_out: weigh(held_out).in_doubt,
-            refused=lambda held_out: not weigh(held_out).accepted,
-        )
-        flip = cross_fitted.mirror is None or cross_fitted.mirror.allowed
+        cross_fitted = cross_fit_until_clear(job, probe, weigh)
         held_out = cross_fitted.held_out
         comparison = weigh(held_out)
     if comparison is None:
         return Tuned(steps=job.recipe.steps, flip=flip, stopped=folds.why)
-    job = replace(job, recipe=replace(gentler(job.recipe, cross_fitted.gentler), flip=flip))
+    job = as_folds_say(job, cross_fitted)
+    flip = job.recipe.flip
     with noting_divergence() as stopped:
         with watch.timing("refit"):
             begins = how_to_begin(job, cross_fitted)
