@@ -296,7 +296,7 @@ def cross_fit_until_clear(job: Job, probe: Probe, weigh: Callable[[HeldOut], Com
         probe,
         mirroring=mirroring_before(job, probe),
         in_doubt=lambda held_out: weigh(held_out).in_doubt,
-        refused=lambda held_out: not weigh(held_out).accepted,
+        refused=lambda held_out: weigh(held_out).refused_as_chosen,
     )
 
 
@@ -315,10 +315,13 @@ def sentence(comparison: Comparison) -> str:
             f"promised, that is {100 * comparison.gain:+.1f} +- {100 * comparison.doubt:.1f} points"
         )
     right, counted = 100 * comparison.more_right, 100 * comparison.measured
+    which, whose = "fine-tuning was", ", and where on the path other images would stop,"
+    if comparison.careful:
+        which, whose = "fine-tuning as they choose was refused, and a quarter of the way to it was", ","
     return (
-        f"On {comparison.n_images} images that neither had seen, fine-tuning was right {right:+.1f} points more often "
+        f"On {comparison.n_images} images that neither had seen, {which} right {right:+.1f} points more often "
         f"than the probe ({100 * comparison.probe_accuracy:.1f} %). With how probable the classes were, which counts a "
-        f"quarter, and where on the path other images would stop, that is {counted:+.1f} points, with a standard error "
+        f"quarter{whose} that is {counted:+.1f} points, with a standard error "
         f"of {100 * comparison.standard_error:.1f}{weighed}. Asked for were no fewer images right, more points than "
         f"none, and more than {comparison.z:g} times this doubt."
     )

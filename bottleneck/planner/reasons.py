@@ -143,10 +143,12 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     )
     held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
     on = "all images, fold by fold," if strategy.folds > 1 else held_out
+    careful = " If not, the network a quarter of the way to it is asked the same."
+    else_careful = careful if isinstance(strategy, FineTune) else ""
     accept = Reason(
         rule="acceptance",
         sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "
-        f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt.",
+        f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt.{else_careful}",
     )
     return (*_rates_reason(request, strategy), *_scale_reason(request, strategy), steps, accept)
 

@@ -181,8 +181,8 @@ class FineTune:
     from 3,000 on; while that leaves it in doubt which is better and there is time, further ones follow, for which
     the last training may become shorter. What the request's wishes say of refitting and further folds comes first.
     ``image_scale`` is the side of training images as a share of that which the backbone sees. The result replaces
-    the probe only if it is better by more than ``accept_z`` standard deviations of what is known of their
-    difference.
+    the probe only if it, or else the network a quarter of the way to it, is better by more than ``accept_z`` standard
+    deviations of what is known of their difference.
     """
 
     lr: float

@@ -136,6 +136,43 @@ def test_a_network_on_the_way_is_kept_where_the_end_is_no_good():
     assert comparison.measured == pytest.approx(0.08, abs=0.05)
 
 
+def much_changed_for_little(fewer_right: int = 0) -> HeldOut:
+    """A quarter of the way 3 of 200 images become right, and some fewer; from half of it 43 do, and 39 become wrong."""
+    correct = np.zeros((200, 5), dtype=bool)
+    correct[:120] = True
+    correct[120:123, 1:] = True
+    correct[123:163, 2:] = True
+    correct[:fewer_right, 1:] = False
+    correct[:39, 2:] = False
+    return held_out(correct)
+
+
+def test_where_the_way_is_refused_a_quarter_of_it_may_be_gone():
+    comparison = compare(much_changed_for_little(), z=0.5)
+
+    assert comparison.accepted
+    assert comparison.careful
+    assert comparison.refused_as_chosen
+    assert comparison.alpha == 0.25
+    assert comparison.more_right == pytest.approx(3 / 200)
+    assert comparison.measured > comparison.standard_error > 0
+
+
+@pytest.mark.parametrize(("fewer_right", "z"), [(4, 0.5), (0, 2.0)])
+def test_a_quarter_of_the_way_is_asked_what_all_of_it_is(fewer_right, z):
+    comparison = compare(much_changed_for_little(fewer_right), z=z)
+
+    assert not comparison.accepted
+    assert not comparison.careful
+    assert comparison.refused_as_chosen
+    assert comparison.alpha == 0
+    assert comparison.more_right == pytest.approx(4 / 200)
+
+
+def test_where_the_end_alone_counts_nothing_on_the_way_is_asked():
+    assert not compare(much_changed_for_little(), z=0.5, end_alone=True).accepted
+
+
 def test_one_piece_of_evidence_chooses_for_itself():
     images = held_out(np.array([[False, False, True, True, True]]))
 

@@ -14,7 +14,7 @@ from bottleneck.backbones import load_backbone
 from bottleneck.errors import CacheWarning, FallbackWarning, InvalidInputError
 from bottleneck.finetune import FineTuneResult, FineTuneSettings, finetune
 from bottleneck.finetune.delivery import path_on_all
-from bottleneck.finetune.handoff import image_weights
+from bottleneck.finetune.handoff import cross_fit_until_clear, image_weights, sentence
 from bottleneck.finetune.probe import Probe
 from bottleneck.heads import LogisticHead
 from bottleneck.images import as_image_source
@@ -62,6 +62,24 @@ def test_fine_tuning_is_kept_where_frozen_features_lack_the_answer(accepted, col
     assert accepted.comparison.gain > 0.2
     assert "is kept" in accepted.message
     assert accepted.message.count("probe") == 1
+
+
+def test_the_message_says_where_only_a_quarter_of_the_way_was_gone(accepted):
+    careful = dataclasses.replace(accepted.comparison, alpha=0.25, careful=True)
+
+    assert "fine-tuning was right +" in sentence(accepted.comparison)
+    assert "as they choose was refused, and a quarter of the way to it was right +" in sentence(careful)
+
+
+@pytest.mark.parametrize(("careful", "n_held_out"), [(False, 50), (True, 100)])
+def test_mirror_images_are_tried_where_only_a_quarter_of_the_way_would_be_gone(accepted, backbone, careful, n_held_out):
+    """As where nothing would be: with them the whole way may be worth going."""
+    task = make_task(*coloured_noise(150, seed=0), backbone)
+    clear = dataclasses.replace(accepted.comparison, careful=careful, in_doubt=False)
+
+    fitted = cross_fit_until_clear(make_job(task, steps=10), probe_of(task), lambda held_out: clear)
+
+    assert len(fitted.held_out.weights) == n_held_out
 
 
 def test_history_tells_every_training(accepted):
