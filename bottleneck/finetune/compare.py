@@ -163,8 +163,9 @@ def compare(held_out: HeldOut, *, z: float, expected: Expected | None = None, en
 
     The network that would be delivered is compared. Its alpha is chosen on the same images, and the best of four would
     look better than it is; so each image counts as at the alpha that others choose. If that network is refused, the one
-    at :data:`CAREFUL_ALPHA`, which nothing chose, is asked the same. ``end_alone``: the end of the path is all that may
-    be delivered, as where the path does not begin at the probe and leads through networks that are good for nothing.
+    at :data:`CAREFUL_ALPHA`, which nothing chose, is asked the same, and to be right on more. ``end_alone``: the end of
+    the path is all that may be delivered, as where the path does not begin at the probe and leads through networks that
+    are good for nothing.
     """
     counted = counts(held_out)
     gains = counted - counted[:, :1]
@@ -175,7 +176,7 @@ def compare(held_out: HeldOut, *, z: float, expected: Expected | None = None, en
     if chosen.accepted:
         return chosen
     careful = ask(gains[:, ALPHAS.index(CAREFUL_ALPHA)], alpha=CAREFUL_ALPHA)
-    return replace(careful, careful=True) if careful.accepted else chosen
+    return replace(careful, careful=True) if careful.accepted and careful.more_right > 0 else chosen
 
 
 def verdict(

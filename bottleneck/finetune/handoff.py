@@ -315,14 +315,14 @@ def sentence(comparison: Comparison) -> str:
             f"promised, that is {100 * comparison.gain:+.1f} +- {100 * comparison.doubt:.1f} points"
         )
     right, counted = 100 * comparison.more_right, 100 * comparison.measured
-    which, whose = "fine-tuning was", ", and where on the path other images would stop,"
+    which, whose, how_many = "fine-tuning was", ", and where on the path other images would stop,", "no fewer"
     if comparison.careful:
-        which, whose = "fine-tuning as they choose was refused, and a quarter of the way to it was", ","
+        which, whose, how_many = "fine-tuning as they choose was refused, and a quarter of the way was", ",", "more"
     return (
         f"On {comparison.n_images} images that neither had seen, {which} right {right:+.1f} points more often "
         f"than the probe ({100 * comparison.probe_accuracy:.1f} %). With how probable the classes were, which counts a "
         f"quarter{whose} that is {counted:+.1f} points, with a standard error "
-        f"of {100 * comparison.standard_error:.1f}{weighed}. Asked for were no fewer images right, more points than "
+        f"of {100 * comparison.standard_error:.1f}{weighed}. Asked for were {how_many} images right, more points than "
         f"none, and more than {comparison.z:g} times this doubt."
     )
 

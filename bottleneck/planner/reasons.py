@@ -143,7 +143,7 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     )
     held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
     on = "all images, fold by fold," if strategy.folds > 1 else held_out
-    careful = " If not, the network a quarter of the way to it is asked the same."
+    careful = " If not, the one a quarter of the way to it is asked the same, and to be right on more."
     else_careful = careful if isinstance(strategy, FineTune) else ""
     accept = Reason(
         rule="acceptance",

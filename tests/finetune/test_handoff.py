@@ -68,7 +68,8 @@ def test_the_message_says_where_only_a_quarter_of_the_way_was_gone(accepted):
     careful = dataclasses.replace(accepted.comparison, alpha=0.25, careful=True)
 
     assert "fine-tuning was right +" in sentence(accepted.comparison)
-    assert "as they choose was refused, and a quarter of the way to it was right +" in sentence(careful)
+    assert "as they choose was refused, and a quarter of the way was right +" in sentence(careful)
+    assert "Asked for were more images right, more points" in sentence(careful)
 
 
 @pytest.mark.parametrize(("careful", "n_held_out"), [(False, 50), (True, 100)])

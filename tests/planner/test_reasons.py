@@ -144,7 +144,7 @@ def test_a_plan_to_train_says_on_which_images_the_network_must_win(profile_of, n
 
     plan = plan_transfer(profile, AMPLE, strategy=strategy)
 
-    asked_next = " If not, the network a quarter of the way to it is asked the same."
+    asked_next = " If not, the one a quarter of the way to it is asked the same, and to be right on more."
     careful = asked_next if strategy == "finetune" else ""
     assert sentences(plan)["acceptance"] == (
         f"The network replaces the probe only if it is better on {held_out} that neither has seen, and its gain, "
