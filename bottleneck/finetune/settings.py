@@ -85,8 +85,9 @@ class FineTuneSettings:
         it, and the network's first predictions stay the same.
     acceptance_z : float or "auto"
         The gain over the probe must exceed this many of its standard deviations. "auto": 0.25 where it is weighed
-        against what the planner expects, else 0.5; 1.64 is for those who want to be sure. Where it does not, the
-        network a quarter of the way from the probe is asked the same, and to be right on more images.
+        against what the planner expects (1.64 if that is under a point), else 0.5; 1.64 is for those who want to be
+        sure. Where it does not, the network a quarter of the way from the probe is asked the same, and to be right on
+        more images.
     folds : int or "auto"
         Folds of the comparison with the probe; 1 is one hold-out, of a third of the images or, from 3,000 on, of a
         quarter. "auto": 3 folds below 100 images, then one hold-out.

@@ -2,7 +2,15 @@
 
 from math import ceil, floor
 
-from bottleneck.planner.alternatives import ADAMW_HEAD, better_probe, looks_far, needed_seconds, shortest_seconds
+from bottleneck.planner.alternatives import (
+    ACCEPT_Z,
+    ADAMW_HEAD,
+    UNPROMISING,
+    better_probe,
+    looks_far,
+    needed_seconds,
+    shortest_seconds,
+)
 from bottleneck.planner.evidence import ProbeEvidence
 from bottleneck.planner.gain import accuracy_with_twice_the_images
 from bottleneck.planner.records import (
@@ -143,14 +151,21 @@ def training_reasons(request: Request, training: Alternative) -> tuple[Reason, .
     )
     held_out = f"{n_held_out(n_samples, strategy.folds):,} images{more}"
     on = "all images, fold by fold," if strategy.folds > 1 else held_out
+    accept = _acceptance_reason(request, strategy, on=on)
+    return (*_rates_reason(request, strategy), *_scale_reason(request, strategy), steps, accept)
+
+
+def _acceptance_reason(request: Request, strategy: FineTune | Scratch, *, on: str) -> Reason:
+    """Say how clearly a network must win, and on which images."""
+    unpromising = request.wishes.accept_z is None and strategy.accept_z > ACCEPT_Z[request.budget.risk]
+    so_clearly = f", so clearly because the probes promise less than {points(UNPROMISING)}" if unpromising else ""
     careful = " If not, the one a quarter of the way to it is asked the same, and to be right on more."
-    else_careful = careful if isinstance(strategy, FineTune) else ""
-    accept = Reason(
+    return Reason(
         rule="acceptance",
         sentence=f"The network replaces the probe only if it is better on {on} that neither has seen, and its gain, "
-        f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt.{else_careful}",
+        f"weighed against what is expected, exceeds {strategy.accept_z} times what is left of doubt{so_clearly}."
+        f"{careful if isinstance(strategy, FineTune) else ''}",
     )
-    return (*_rates_reason(request, strategy), *_scale_reason(request, strategy), steps, accept)
 
 
 def _scale_reason(request: Request, strategy: FineTune | Scratch) -> tuple[Reason, ...]:
@@ -236,7 +251,7 @@ def _training_changes(request: Request, chosen: FineTune | Scratch) -> list[Reas
     """Say what would keep a network from being trained or accepted."""
     least = floor(shortest_seconds(request, chosen))
     changes = [Reason(rule="time_budget", sentence=f"A time_budget under {least} leaves no time for it.")]
-    if request.budget.risk == "balanced" and request.wishes.accept_z is None:
+    if request.wishes.accept_z is None and chosen.accept_z < ACCEPT_Z["safe"]:
         changes.append(
             Reason(rule="risk", sentence="risk='safe' keeps the probe unless the network is clearly better.")
         )

@@ -30,7 +30,7 @@ from bottleneck.finetune import Comparison, Expected
 from bottleneck.finetune.compare import ALPHAS, HeldOut, compare
 from bottleneck.finetune.recipe import MOST_GENTLER
 from bottleneck.planner import ProbeEvidence, Profile
-from bottleneck.planner.alternatives import ACCEPT_Z
+from bottleneck.planner.alternatives import ACCEPT_Z, z_to_accept
 from bottleneck.planner.evidence import Layers
 from bottleneck.planner.gain import expected_gain
 from tests.benchmarks.planner_cells import FINETUNINGS, Record, unpacked
@@ -205,7 +205,7 @@ def compared_anew(run: Record, known: Known) -> Comparison | None:
     starts_from: Layers = "penultimate" if run["starts_from"] == "probe" else "all_stages"
     gain = expected_gain(known.evidence, known.profile, starts_from=starts_from)
     expected = Expected(gain=gain.mean, spread=gain.spread)
-    return compare(held_out, z=known.z, expected=expected)
+    return compare(held_out, z=z_to_accept(gain.mean, z=known.z), expected=expected)
 
 
 def alpha_of(run: Record, known: Known) -> float:

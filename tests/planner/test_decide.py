@@ -8,7 +8,7 @@ import pytest
 
 import bottleneck.planner
 from bottleneck.errors import BudgetError, InvalidInputError
-from bottleneck.planner import Budget, FineTune, LinearProbe, plan_transfer
+from bottleneck.planner import Budget, FineTune, LinearProbe, Wishes, plan_transfer
 from bottleneck.planner.alternatives import looks_far
 from bottleneck.planner.costs import training_cost
 from bottleneck.planner.decide import CHANCE_NEEDED, WORTHWHILE_GAIN
@@ -373,6 +373,21 @@ def test_risk_sets_how_clearly_the_network_must_win(profile_of, evidence_of, ris
     plan = plan_transfer(profile_of(), replace(AMPLE, risk=risk), evidence=evidence_of())
 
     assert plan.strategy.accept_z == z
+
+
+@pytest.mark.parametrize(
+    ("risk", "wish", "z"), [("balanced", None, 1.64), ("safe", None, 1.64), ("balanced", 0.5, 0.5)]
+)
+def test_fine_tuning_that_promises_next_to_nothing_must_be_clearly_better(profile_of, evidence_of, risk, wish, z):
+    evidence = evidence_of(accuracy=0.99, all_stages_accuracy=0.985, train_accuracy=1.0)
+    budget, wishes = replace(AMPLE, risk=risk), Wishes(accept_z=wish)
+
+    plan = plan_transfer(profile_of(), budget, evidence=evidence, strategy="finetune", wishes=wishes)
+
+    assert plan.strategy.accept_z == z
+    accept = {reason.rule: reason.sentence for reason in plan.reasons}["acceptance"]
+    assert ("because the probes promise less than +1.0 points" in accept) is (risk == "balanced" and wish is None)
+    assert "risk" not in {change.rule for change in plan.what_would_change}
 
 
 def test_a_run_that_overran_its_budget_still_has_its_probe(profile_of, evidence_of):
